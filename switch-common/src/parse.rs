@@ -1,0 +1,577 @@
+//! The one packet parser: frame → [`FlowKey`].
+//!
+//! [`parse`] takes any bytes. It never fails on what is behind the Ethernet header: a header that is cut or
+//! makes no sense leaves its fields zero and is reported in [`Parsed::malformed`], as Open vSwitch's datapath
+//! does it, so that a switch still forwards by MAC address what it does not understand. Only a frame shorter
+//! than an Ethernet header has no key.
+//!
+//! [`parse_common`] is the straight line for the commonest shape, untagged IPv4 without options or fragments,
+//! carrying TCP or UDP; it answers `false` for everything else.
+//!
+//! Both write the key word by word through a raw pointer, in the forms that the kernel's verifier and LLVM's BPF
+//! backend turn into few instructions.
+
+use crate::key::*;
+
+/// The bytes of a frame that can be read: in the kernel the linear part of a packet, in userspace a slice.
+#[derive(Clone, Copy)]
+pub struct FrameView {
+    start: usize,
+    end: usize,
+}
+
+impl FrameView {
+    /// # Safety
+    /// `start..end` must be readable for as long as the view is used; in an eBPF program the two must be the
+    /// packet pointers of the context.
+    #[inline(always)]
+    pub const unsafe fn new(start: usize, end: usize) -> FrameView {
+        FrameView { start, end }
+    }
+
+    /// A view of a slice. It does not borrow the slice: use it before the slice goes.
+    #[inline(always)]
+    fn of(frame: &[u8]) -> FrameView {
+        let start = frame.as_ptr() as usize;
+        FrameView { start, end: start + frame.len() }
+    }
+
+    /// Bytes that can be read.
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
+    pub const fn is_empty(&self) -> bool {
+        self.start >= self.end
+    }
+
+    #[inline(always)]
+    fn has(&self, off: usize, len: usize) -> bool {
+        self.start + off + len <= self.end
+    }
+
+    /// # Safety
+    /// `has(off, size_of::<T>())` must have been true.
+    #[inline(always)]
+    unsafe fn get<T: Copy>(&self, off: usize) -> T {
+        // SAFETY: the caller has checked the range, and `T` is a plain integer.
+        unsafe { ((self.start + off) as *const T).read_unaligned() }
+    }
+}
+
+/// A VLAN tag that the kernel or the NIC has taken out of the frame and keeps beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OffloadedTag {
+    /// be16; 0 for "no such tag".
+    pub tpid: u16,
+    /// Host order, without `VLAN_PRESENT`.
+    pub tci: u16,
+}
+
+/// What the key holds and the frame does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PacketMeta {
+    pub in_port: u16,
+    /// 24 bits.
+    pub recirc_id: u32,
+    pub tag: OffloadedTag,
+    pub skb_mark: u32,
+    pub skb_priority: u32,
+    pub dp_hash: u32,
+    /// How many VLAN tags are parsed at most: 0, 1 or 2 (`other_config:vlan-limit`).
+    pub vlan_limit: u8,
+}
+
+/// Which header was cut or made no sense.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Malformed {
+    No = 0,
+    L3 = 1,
+    L4 = 2,
+}
+
+/// Where the headers are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Parsed {
+    pub kind: Kind,
+    /// Offset in bytes of the header that `eth_type` names.
+    pub l3: u16,
+    /// Offset of the layer-4 header; equal to `l3` when there is none.
+    pub l4: u16,
+    pub malformed: Malformed,
+}
+
+const ETH_HEADER: usize = 14;
+const VLAN_TAG: usize = 4;
+const LOW48: u64 = 0xffff_ffff_ffff;
+
+const TPID_C: u16 = 0x8100u16.to_be();
+const TPID_S: u16 = 0x88a8u16.to_be();
+const ET_IPV4: u16 = 0x0800u16.to_be();
+const ET_IPV6: u16 = 0x86ddu16.to_be();
+const ET_ARP: u16 = 0x0806u16.to_be();
+const ET_RARP: u16 = 0x8035u16.to_be();
+const ET_MPLS: u16 = 0x8847u16.to_be();
+const ET_MPLS_MCAST: u16 = 0x8848u16.to_be();
+
+#[inline(always)]
+const fn is_tpid(et: u16) -> bool {
+    et == TPID_C || et == TPID_S
+}
+
+/// The word of a MAC address (low 48 bits) and a be16 behind it.
+#[inline(always)]
+const fn mac_word(low48: u64, be16: u16) -> u64 {
+    low48 & LOW48 | (be16 as u64) << 48
+}
+
+/// Untagged IPv4 without options or fragments, TCP or UDP, with no metadata that needs a longer key.
+/// Writes the five words of a `Short` key and answers true; else answers false, with the key half written.
+///
+/// # Safety
+/// `key` must be writable; `view` must be readable.
+#[inline(always)]
+pub unsafe fn parse_common(view: FrameView, in_port: u16, key: *mut FlowKey) -> bool {
+    const TCP_END: usize = ETH_HEADER + 20 + 20;
+    if !view.has(0, TCP_END) {
+        return false;
+    }
+    let w = key as *mut u64;
+    // SAFETY: all offsets below are under `TCP_END`, and the five words are inside the key.
+    unsafe {
+        let src_and_type: u64 = view.get(6);
+        let version_and_tos: u16 = view.get(14);
+        if (src_and_type >> 48) as u16 != ET_IPV4 || version_and_tos.to_le() & 0xff != 0x45 {
+            return false;
+        }
+        let fragment: u16 = view.get(20);
+        if fragment & 0x3fffu16.to_be() != 0 {
+            return false;
+        }
+        let ttl_and_proto = view.get::<u16>(22).to_le();
+        let proto = ttl_and_proto >> 8;
+        let mut word3 = (ET_IPV4 as u64) << 48;
+        if proto == 6 {
+            let flags: u16 = view.get(46);
+            word3 |= ((flags & FLAGS_TCP_MASK.to_be()) as u64) << 32;
+        } else if proto != 17 {
+            return false;
+        }
+        let ports: u32 = view.get(34);
+        word3 |= ports as u64;
+        let dst: u64 = view.get(0);
+        *w = in_port as u64
+            | (proto as u64) << 40
+            | ((version_and_tos.to_le() >> 8) as u64) << 48
+            | ((ttl_and_proto & 0xff) as u64) << 56;
+        *w.add(1) = dst & LOW48;
+        *w.add(2) = src_and_type & LOW48;
+        *w.add(3) = word3;
+        *w.add(4) = view.get(26);
+    }
+    true
+}
+
+/// Parses a frame. `None` for one that is shorter than an Ethernet header.
+///
+/// # Safety
+/// `key` must be writable; `view` must be readable. Words past the result's kind are not written (those of a
+/// `Short` key past the ninth).
+#[inline(always)]
+pub unsafe fn parse(view: FrameView, meta: &PacketMeta, key: *mut FlowKey) -> Option<Parsed> {
+    if !view.has(0, ETH_HEADER) {
+        return None;
+    }
+    let w = key as *mut u64;
+    // SAFETY: every read is behind a `has` of its range, every word index below is under `KEY_WORDS`.
+    unsafe {
+        let mut i = 4;
+        while i < LONG_WORDS {
+            w.add(i).write_volatile(0);
+            i += 1;
+        }
+        let mut kind = Kind::Short;
+        if meta.skb_mark | meta.skb_priority | meta.dp_hash != 0 {
+            kind = Kind::Full;
+            clear_rest(w);
+            *w.add(9) = meta.skb_mark as u64 | (meta.skb_priority as u64) << 32;
+            *w.add(10) = meta.dp_hash as u64;
+        }
+
+        let tags = parse_tags(view, meta);
+        *w.add(1) = mac_word(view.get::<u64>(0), tags.outer_tci);
+        *w.add(2) = mac_word(view.get::<u64>(6), tags.inner_tci);
+        let odd_tpid = tags.outer_tpid | tags.inner_tpid;
+        if odd_tpid != 0 {
+            *w.add(8) = (tags.outer_tpid as u64) << 32 | (tags.inner_tpid as u64) << 48;
+            if kind as u8 == Kind::Short as u8 {
+                kind = Kind::Long;
+            }
+        }
+
+        let l3 = tags.l3;
+        let mut net = Network { proto: 0, tos: 0, ttl: 0, fragment: 0, l4: l3, l4_present: false };
+        let mut malformed = Malformed::No;
+        let et = tags.eth_type;
+        if et == ET_IPV4 {
+            if !parse_ipv4(view, l3, w, &mut net) {
+                malformed = Malformed::L3;
+            }
+        } else if et == ET_IPV6 {
+            if kind as u8 == Kind::Short as u8 {
+                kind = Kind::Long;
+            }
+            if !parse_ipv6(view, l3, w, &mut net) {
+                malformed = Malformed::L3;
+            }
+        } else if et == ET_ARP || et == ET_RARP || et == ET_MPLS || et == ET_MPLS_MCAST {
+            if kind as u8 != Kind::Full as u8 {
+                clear_rest(w);
+                kind = Kind::Full;
+            }
+            let ok = if et == ET_ARP || et == ET_RARP {
+                parse_arp(view, l3, w, &mut net)
+            } else {
+                parse_mpls(view, l3, w)
+            };
+            if !ok {
+                malformed = Malformed::L3;
+            }
+        }
+
+        let mut ports = 0u64;
+        let mut tcp_flags = 0u16;
+        if net.l4_present {
+            let l4 = net.l4;
+            let p = net.proto;
+            let need = match p {
+                6 => 20,
+                17 | 1 | 58 => 8,
+                132 => 12,
+                _ => 0,
+            };
+            if need == 0 {
+                // Nothing of this protocol is in the key.
+            } else if !view.has(l4, need) {
+                malformed = Malformed::L4;
+            } else if p == 1 || (p == 58 && et == ET_IPV6) {
+                let [ty, code] = view.get::<[u8; 2]>(l4);
+                ports = (ty as u64) << 8 | (code as u64) << 24;
+                if p == 58 && (ty == 135 || ty == 136) {
+                    if kind as u8 != Kind::Full as u8 {
+                        clear_rest(w);
+                        kind = Kind::Full;
+                    }
+                    if code == 0 && !parse_nd(view, l4, w) {
+                        malformed = Malformed::L4;
+                    }
+                }
+            } else if p != 58 {
+                ports = view.get::<u32>(l4) as u64;
+                if p == 6 {
+                    tcp_flags = view.get::<u16>(l4 + 12) & FLAGS_TCP_MASK.to_be();
+                }
+            }
+        }
+
+        let flags = tcp_flags | (net.fragment | (kind as u16) << FLAGS_KIND_SHIFT).to_be();
+        *w.add(3) = ports | (flags as u64) << 32 | (et as u64) << 48;
+        *w = meta.in_port as u64
+            | ((meta.recirc_id & 0xff_ffff) as u64) << 16
+            | (net.proto as u64) << 40
+            | (net.tos as u64) << 48
+            | (net.ttl as u64) << 56;
+        Some(Parsed { kind, l3: l3 as u16, l4: net.l4 as u16, malformed })
+    }
+}
+
+/// Parses a frame in userspace: every word of the result is defined.
+pub fn parse_frame(frame: &[u8], meta: &PacketMeta) -> Option<(FlowKey, Parsed)> {
+    let mut key = FlowKey::ZERO;
+    // SAFETY: the view is of `frame`, which outlives the call; the key is ours.
+    let parsed = unsafe { parse(FrameView::of(frame), meta, &mut key) }?;
+    Some((key, parsed))
+}
+
+struct Tags {
+    /// be16 with `VLAN_PRESENT`, or 0.
+    outer_tci: u16,
+    inner_tci: u16,
+    /// be16, 0 for 0x8100 or none.
+    outer_tpid: u16,
+    inner_tpid: u16,
+    /// be16.
+    eth_type: u16,
+    l3: usize,
+}
+
+#[inline(always)]
+const fn tpid_code(tpid: u16) -> u16 {
+    if tpid == TPID_C { 0 } else { tpid }
+}
+
+/// # Safety
+/// The Ethernet header must have been checked.
+#[inline(always)]
+unsafe fn parse_tags(view: FrameView, meta: &PacketMeta) -> Tags {
+    const PRESENT: u16 = VLAN_PRESENT.to_be();
+    let mut t = Tags { outer_tci: 0, inner_tci: 0, outer_tpid: 0, inner_tpid: 0, eth_type: 0, l3: ETH_HEADER };
+    // SAFETY: offset 12 is inside the Ethernet header; the tags behind it are checked.
+    unsafe {
+        let mut et: u16 = view.get(12);
+        let mut room = meta.vlan_limit;
+        if meta.tag.tpid != 0 && room > 0 {
+            t.outer_tci = meta.tag.tci.to_be() | PRESENT;
+            t.outer_tpid = tpid_code(meta.tag.tpid);
+            room -= 1;
+        } else if is_tpid(et) && room > 0 && view.has(ETH_HEADER, VLAN_TAG) {
+            t.outer_tci = view.get::<u16>(14) | PRESENT;
+            t.outer_tpid = tpid_code(et);
+            et = view.get(16);
+            t.l3 = ETH_HEADER + VLAN_TAG;
+            room -= 1;
+        } else {
+            room = 0;
+        }
+        if room > 0 && is_tpid(et) {
+            if t.l3 == ETH_HEADER && view.has(ETH_HEADER, VLAN_TAG) {
+                t.inner_tci = view.get::<u16>(14) | PRESENT;
+                t.inner_tpid = tpid_code(et);
+                et = view.get(16);
+                t.l3 = ETH_HEADER + VLAN_TAG;
+            } else if t.l3 != ETH_HEADER && view.has(ETH_HEADER + VLAN_TAG, VLAN_TAG) {
+                t.inner_tci = view.get::<u16>(18) | PRESENT;
+                t.inner_tpid = tpid_code(et);
+                et = view.get(20);
+                t.l3 = ETH_HEADER + 2 * VLAN_TAG;
+            }
+        }
+        if meta.tag.tpid != 0 && meta.vlan_limit == 0 {
+            // The tag is beside the frame, but nothing behind a tag may be looked at.
+            et = meta.tag.tpid;
+        }
+        if u16::from_be(et) < 0x0600 {
+            // IEEE 802.3 length: SNAP with OUI 0 carries an EtherType (RFC 1042), everything else has none.
+            let o = t.l3;
+            et = ETH_TYPE_NONE.to_be();
+            if view.has(o, 8) && view.get::<u32>(o) == 0xaaaa_0300u32.to_be() && view.get::<u16>(o + 4) == 0 {
+                let snap: u16 = view.get(o + 6);
+                if u16::from_be(snap) >= 0x0600 {
+                    et = snap;
+                    t.l3 = o + 8;
+                }
+            }
+        }
+        t.eth_type = et;
+    }
+    t
+}
+
+struct Network {
+    proto: u8,
+    tos: u8,
+    ttl: u8,
+    /// `FLAGS_FRAG_` bits, host order.
+    fragment: u16,
+    l4: usize,
+    l4_present: bool,
+}
+
+/// Writes words 9 to 35.
+#[inline(always)]
+unsafe fn clear_rest(w: *mut u64) {
+    let mut i = LONG_WORDS;
+    while i < KEY_WORDS {
+        // SAFETY: inside the key. Volatile, so that LLVM makes stores of it and not a call or a byte loop.
+        unsafe { w.add(i).write_volatile(0) };
+        i += 1;
+    }
+}
+
+/// RFC 791, section 3.1. `false` if the header is cut, has another version or an impossible length.
+#[inline(always)]
+unsafe fn parse_ipv4(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) -> bool {
+    if !view.has(l3, 20) {
+        return false;
+    }
+    // SAFETY: the range was checked; words 4 to 8 are inside the key.
+    unsafe {
+        let version_ihl: u8 = view.get(l3);
+        let header = ((version_ihl & 15) as usize) << 2;
+        if version_ihl >> 4 != 4 || header < 20 || !view.has(l3, header) {
+            return false;
+        }
+        net.tos = view.get(l3 + 1);
+        net.ttl = view.get(l3 + 8);
+        net.proto = view.get(l3 + 9);
+        let offset: u16 = view.get(l3 + 6);
+        if offset & 0x3fffu16.to_be() != 0 {
+            net.fragment = FLAGS_FRAG_ANY;
+            if offset & 0x1fffu16.to_be() != 0 {
+                net.fragment |= FLAGS_FRAG_LATER;
+            }
+        }
+        *w.add(4) = view.get(l3 + 12);
+        net.l4 = l3 + header;
+        net.l4_present = net.fragment & FLAGS_FRAG_LATER == 0;
+    }
+    true
+}
+
+/// Extension headers that are walked at most; Linux drops packets with more than this many of them long before.
+const MAX_EXTENSIONS: usize = 8;
+
+/// RFC 8200, sections 3 and 4. `false` if a header is cut or the chain is longer than `MAX_EXTENSIONS`.
+#[inline(always)]
+unsafe fn parse_ipv6(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) -> bool {
+    if !view.has(l3, 40) {
+        return false;
+    }
+    // SAFETY: every range is checked before it is read; words 4 to 8 are inside the key.
+    unsafe {
+        let first = u32::from_be(view.get(l3));
+        if first >> 28 != 6 {
+            return false;
+        }
+        let mut next: u8 = view.get(l3 + 6);
+        let mut off = l3 + 40;
+        let mut fragment = 0;
+        let mut n = 0;
+        loop {
+            if !matches!(next, 0 | 43 | 44 | 51 | 60) {
+                break;
+            }
+            if n == MAX_EXTENSIONS || !view.has(off, 8) {
+                return false;
+            }
+            n += 1;
+            let [following, len] = view.get::<[u8; 2]>(off);
+            match next {
+                44 => {
+                    // A datagram that is whole (RFC 6946) is no fragment.
+                    let offset: u16 = view.get(off + 2);
+                    if offset & 0xfff9u16.to_be() != 0 {
+                        fragment = FLAGS_FRAG_ANY;
+                        if offset & 0xfff8u16.to_be() != 0 {
+                            // What follows is not a header; the protocol reads as "fragment".
+                            fragment |= FLAGS_FRAG_LATER;
+                            break;
+                        }
+                    }
+                    off += 8;
+                }
+                // RFC 4302, section 2.2: in units of four bytes, less two.
+                51 => off += (len as usize + 2) << 2,
+                _ => off += (len as usize + 1) << 3,
+            }
+            next = following;
+        }
+        net.proto = next;
+        net.tos = (first >> 20) as u8;
+        net.ttl = view.get(l3 + 7);
+        net.fragment = fragment;
+        net.l4 = off;
+        net.l4_present = fragment & FLAGS_FRAG_LATER == 0;
+        *w.add(4) = view.get(l3 + 8);
+        *w.add(5) = view.get(l3 + 16);
+        *w.add(6) = view.get(l3 + 24);
+        *w.add(7) = view.get(l3 + 32);
+        let label = first & 0xf_ffff;
+        *w.add(8) |= label.to_be() as u64;
+    }
+    true
+}
+
+/// RFC 826, for Ethernet and IPv4 addresses only; others leave the fields zero and are not malformed.
+#[inline(always)]
+unsafe fn parse_arp(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) -> bool {
+    if !view.has(l3, 28) {
+        return false;
+    }
+    // SAFETY: the range was checked; words 4, 16 and 17 are inside the key.
+    unsafe {
+        // Hardware type 1, protocol type IPv4, lengths 6 and 4.
+        if view.get::<u32>(l3) != 0x0001_0800u32.to_be() || view.get::<u16>(l3 + 4) != 0x0604u16.to_be() {
+            return true;
+        }
+        let op = u16::from_be(view.get(l3 + 6));
+        if op < 256 {
+            net.proto = op as u8;
+        }
+        let spa: u32 = view.get(l3 + 14);
+        let tpa: u32 = view.get(l3 + 24);
+        *w.add(4) = spa as u64 | (tpa as u64) << 32;
+        *w.add(16) = view.get::<u64>(l3 + 8) & LOW48;
+        *w.add(17) = view.get::<u64>(l3 + 16) >> 16;
+    }
+    true
+}
+
+/// RFC 3032, section 2.1: up to three label stack entries.
+#[inline(always)]
+unsafe fn parse_mpls(view: FrameView, l3: usize, w: *mut u64) -> bool {
+    const BOTTOM: u32 = 0x100u32.to_be();
+    if !view.has(l3, 4) {
+        return false;
+    }
+    // SAFETY: each entry is checked before it is read; words 14 and 15 are inside the key.
+    unsafe {
+        let first: u32 = view.get(l3);
+        let mut word14 = first as u64;
+        if first & BOTTOM == 0 && view.has(l3 + 4, 4) {
+            let second: u32 = view.get(l3 + 4);
+            word14 |= (second as u64) << 32;
+            if second & BOTTOM == 0 && view.has(l3 + 8, 4) {
+                *w.add(15) = view.get::<u32>(l3 + 8) as u64;
+            }
+        }
+        *w.add(14) = word14;
+    }
+    true
+}
+
+/// Options of one message that are looked at.
+const MAX_ND_OPTIONS: usize = 4;
+
+/// RFC 4861, sections 4.3, 4.4 and 4.6. `false` if the target or an option is cut, or an option comes twice.
+#[inline(always)]
+unsafe fn parse_nd(view: FrameView, l4: usize, w: *mut u64) -> bool {
+    if !view.has(l4, 24) {
+        return false;
+    }
+    // SAFETY: every range is checked before it is read; words 15 to 19 are inside the key.
+    unsafe {
+        *w.add(15) |= (view.get::<u32>(l4 + 4) as u64) << 32;
+        *w.add(18) = view.get(l4 + 8);
+        *w.add(19) = view.get(l4 + 16);
+        let mut off = l4 + 24;
+        let (mut sll, mut tll) = (0u64, 0u64);
+        let mut first_type = 0u8;
+        let mut n = 0;
+        while n < MAX_ND_OPTIONS && view.has(off, 8) {
+            let [ty, len] = view.get::<[u8; 2]>(off);
+            if n == 0 {
+                first_type = ty;
+            }
+            if len == 0 {
+                return false;
+            }
+            if len == 1 && (ty == 1 || ty == 2) {
+                let mac = view.get::<u64>(off) >> 16;
+                let slot = if ty == 1 { &mut sll } else { &mut tll };
+                if *slot != 0 {
+                    return false;
+                }
+                *slot = mac;
+            }
+            off += (len as usize) << 3;
+            n += 1;
+        }
+        *w.add(16) = sll | (first_type as u64) << 48;
+        *w.add(17) = tll;
+    }
+    true
+}

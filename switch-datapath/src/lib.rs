@@ -1,0 +1,1 @@
+//! The eBPF datapath: loading, maps, flow table, attachment.

@@ -1,0 +1,1 @@
+//! Network devices of the kernel: netlink, ethtool, AF_XDP and packet sockets.

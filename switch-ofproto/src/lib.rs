@@ -1,0 +1,1 @@
+//! The OpenFlow pipeline without IO: bridges, tables, translation, MAC learning.

@@ -1,0 +1,1 @@
+//! Tests that need a kernel, namespaces or guests.
