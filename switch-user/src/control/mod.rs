@@ -1,0 +1,3 @@
+//! The control socket: `RUNDIR/control.sock`.
+
+pub mod report;
