@@ -41,20 +41,32 @@ pub struct Set {
 pub enum DpAction {
     Output(DpPort),
     /// Host order; `tci` without the present bit.
-    PushVlan { tpid: u16, tci: u16 },
+    PushVlan {
+        tpid: u16,
+        tci: u16,
+    },
     PopVlan,
     Set(Set),
     /// The next output sends at most this many bytes.
     Truncate(u32),
     /// Sets `dp_hash`.
-    Hash { basis: u32, symmetric: bool },
+    Hash {
+        basis: u32,
+        symmetric: bool,
+    },
     /// Look up again with this id (24 bits, not 0). The last of a list.
     Recirculate(u32),
     /// With probability `probability` / 2^32, the actions, on a copy of the packet.
-    Sample { probability: u32, actions: Vec<DpAction> },
+    Sample {
+        probability: u32,
+        actions: Vec<DpAction>,
+    },
     Meter(u32),
     /// A copy to userspace: `reason` is one of `switch_common::upcall::reason`.
-    Userspace { reason: u8, cookie: u64 },
+    Userspace {
+        reason: u8,
+        cookie: u64,
+    },
     /// Ends the list; the reason is counted.
     Drop(Drop),
 }

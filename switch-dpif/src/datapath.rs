@@ -71,7 +71,8 @@ pub trait Datapath: Send + Sync {
     /// Installs a megaflow. `key` need not be masked yet; `mask` must include [`FlowMask::floor`] and nothing
     /// past the key's kind. A flow with the same masked key and mask is replaced, without a gap in which
     /// packets would miss.
-    fn put_flow(&self, key: &FlowKey, mask: &FlowMask, actions: &[DpAction]) -> Result<FlowId, DatapathError>;
+    fn put_flow(&self, key: &FlowKey, mask: &FlowMask, actions: &[DpAction])
+    -> Result<FlowId, DatapathError>;
 
     /// Withdraws a flow: no packet that arrives later takes it. Its statistics come from [`Datapath::reap`].
     fn remove_flow(&self, id: FlowId) -> Result<(), DatapathError>;
