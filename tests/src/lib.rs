@@ -1,5 +1,7 @@
 //! What the tests of the whole switch share.
 //!
-//! * [`guest`]: virtual machines with other kernels, for what namespaces cannot show.
+//! * [`guest`]: virtual machines with other kernels, for what namespaces cannot show;
+//! * [`lab`]: namespaces with hosts, cables and a switch daemon.
 
 pub mod guest;
+pub mod lab;
