@@ -14,7 +14,8 @@ fn kernels_boot() {
         let kernel = Kernel::fetch(series).expect("kernel package");
         assert!(kernel.version.starts_with(series.prefix()), "{}", kernel.version);
         let initramfs = Initramfs::with_busybox().expect("initramfs");
-        let script = "uname -r; ls /sys/kernel/btf/vmlinux && ip link | head -1; mount -t bpf bpf /sys/fs/bpf";
+        let script =
+            "uname -r; ls /sys/kernel/btf/vmlinux && ip link | head -1; mount -t bpf bpf /sys/fs/bpf";
         let result = Guest::new(kernel.clone(), &["veth"], initramfs, script)
             .run(Duration::from_secs(120))
             .expect("guest");

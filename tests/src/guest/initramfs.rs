@@ -52,7 +52,8 @@ impl Initramfs {
         self.file(from, to)?;
         let listing = Command::new("ldd").arg(from).output().context("ldd")?;
         for line in String::from_utf8_lossy(&listing.stdout).lines() {
-            let path = line.split("=>").last().unwrap_or_default().split_whitespace().next().unwrap_or_default();
+            let path =
+                line.split("=>").last().unwrap_or_default().split_whitespace().next().unwrap_or_default();
             if path.starts_with('/') && !self.present.contains(Path::new(&path[1..])) {
                 self.file(Path::new(path), &path[1..])?;
             }
@@ -90,21 +91,7 @@ impl Initramfs {
 
     fn entry(&mut self, name: &str, mode: u32, data: &[u8]) {
         self.inode += 1;
-        let fields = [
-            self.inode,
-            mode,
-            0,
-            0,
-            1,
-            0,
-            data.len() as u32,
-            0,
-            0,
-            0,
-            0,
-            name.len() as u32 + 1,
-            0,
-        ];
+        let fields = [self.inode, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
         self.archive.extend_from_slice(b"070701");
         for field in fields {
             self.archive.extend_from_slice(format!("{field:08x}").as_bytes());

@@ -96,7 +96,8 @@ impl Kernel {
 /// The package that the meta-package depends on.
 fn newest_image(series: Series) -> Result<String> {
     let ask = || -> Result<Option<String>> {
-        let out = Command::new("apt-cache").args(["depends", series.package()]).output().context("apt-cache")?;
+        let out =
+            Command::new("apt-cache").args(["depends", series.package()]).output().context("apt-cache")?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         Ok(text
             .lines()

@@ -86,7 +86,8 @@ impl Guest {
         let file = tempfile::Builder::new().prefix("initramfs-").tempfile_in(&folder)?.into_temp_path();
         self.initramfs.write(&file)?;
 
-        let qemu = super::find_program("qemu-system-x86_64").context("qemu-system-x86_64 is not installed")?;
+        let qemu =
+            super::find_program("qemu-system-x86_64").context("qemu-system-x86_64 is not installed")?;
         let mut command = Command::new(qemu);
         command.args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor", "none"]);
         command.args(["-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "1"]);

@@ -28,7 +28,13 @@ pub mod build {
     }
 
     /// IPv4 with UDP.
-    pub fn udp(dst: [u8; 6], src: [u8; 6], ips: ([u8; 4], [u8; 4]), ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    pub fn udp(
+        dst: [u8; 6],
+        src: [u8; 6],
+        ips: ([u8; 4], [u8; 4]),
+        ports: (u16, u16),
+        payload: &[u8],
+    ) -> Vec<u8> {
         let mut udp = Vec::new();
         udp.extend_from_slice(&ports.0.to_be_bytes());
         udp.extend_from_slice(&ports.1.to_be_bytes());
@@ -101,7 +107,13 @@ impl FrameSocket {
             let one = 1i32;
             let size = size_of::<i32>() as u32;
             // Auxiliary data carries the tag that the kernel takes out; bigger buffer for bursts.
-            libc::setsockopt(fd.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_AUXDATA, (&raw const one).cast(), size);
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_AUXDATA,
+                (&raw const one).cast(),
+                size,
+            );
             let buffer = 16 << 20;
             libc::setsockopt(
                 fd.as_raw_fd(),

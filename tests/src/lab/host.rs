@@ -53,7 +53,8 @@ impl Host {
         use std::net::{TcpListener, TcpStream};
         use std::time::{Duration, Instant};
         let listen = if address.contains(':') { format!("[{address}]:0") } else { format!("{address}:0") };
-        let listener = receiver.ns.inside(move || TcpListener::bind(listen)).map_err(|e| format!("bind: {e}"))?;
+        let listener =
+            receiver.ns.inside(move || TcpListener::bind(listen)).map_err(|e| format!("bind: {e}"))?;
         let to = listener.local_addr().map_err(|e| e.to_string())?;
         listener.set_nonblocking(true).map_err(|e| e.to_string())?;
         let reader = std::thread::spawn(move || -> Result<usize, String> {
@@ -72,7 +73,9 @@ impl Host {
                 match stream.read(&mut buffer) {
                     Ok(0) => return Ok(got),
                     Ok(n) => {
-                        if let Some(i) = buffer[..n].iter().enumerate().position(|(i, b)| *b != pattern(got + i)) {
+                        if let Some(i) =
+                            buffer[..n].iter().enumerate().position(|(i, b)| *b != pattern(got + i))
+                        {
                             return Err(format!("byte {} arrived changed", got + i));
                         }
                         got += n;
@@ -82,8 +85,8 @@ impl Host {
             }
         });
         let sent = self.ns.inside(move || -> Result<(), String> {
-            let mut stream =
-                TcpStream::connect_timeout(&to, Duration::from_secs(5)).map_err(|e| format!("connect: {e}"))?;
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))
+                .map_err(|e| format!("connect: {e}"))?;
             stream.set_write_timeout(Some(Duration::from_secs(10))).map_err(|e| e.to_string())?;
             let data: Vec<u8> = (0..bytes).map(pattern).collect();
             stream.write_all(&data).map_err(|e| format!("write: {e}"))

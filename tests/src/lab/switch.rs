@@ -96,7 +96,12 @@ impl Switch {
     pub fn wait(&self, what: &str, mut f: impl FnMut(&Switch) -> bool) {
         let end = Instant::now() + Duration::from_secs(15);
         while !f(self) {
-            assert!(Instant::now() < end, "{what} does not come about; show:\n{}\n{}", self.ask(&["show"]), self.log());
+            assert!(
+                Instant::now() < end,
+                "{what} does not come about; show:\n{}\n{}",
+                self.ask(&["show"]),
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -106,7 +111,9 @@ impl Switch {
         let report = self.json(&["drops"]);
         let reasons = report["reasons"].as_array().cloned().unwrap_or_default();
         let found = reasons.iter().find(|r| r["reason"] == reason);
-        found.and_then(|r| r["packets"].as_u64()).unwrap_or_else(|| panic!("no drop reason {reason}: {report}"))
+        found
+            .and_then(|r| r["packets"].as_u64())
+            .unwrap_or_else(|| panic!("no drop reason {reason}: {report}"))
     }
 
     /// Ends the daemon with SIGTERM and waits; whether it ended well.
@@ -140,11 +147,15 @@ impl Switch {
         let mut found: Vec<String> = Vec::new();
         if let Ok(entries) = std::fs::read_dir("/sys/fs/bpf/sluice") {
             found.extend(
-                entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned())).filter(|n| *n == id),
+                entries
+                    .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
+                    .filter(|n| *n == id),
             );
         }
-        let links = String::from_utf8_lossy(&try_run(Command::new("ip").args(["-n", ns.name(), "-o", "link"])).stdout)
-            .into_owned();
+        let links = String::from_utf8_lossy(
+            &try_run(Command::new("ip").args(["-n", ns.name(), "-o", "link"])).stdout,
+        )
+        .into_owned();
         found.extend(links.lines().filter(|l| l.contains(&id)).map(str::to_owned));
         found
     }
