@@ -10,6 +10,7 @@
 //! * [`flow`]: flow entries, mask lists, hash buckets, statistics;
 //! * [`action`]: the action records that the datapath interprets;
 //! * [`port`]: ports as the datapath sees them;
+//! * [`program`]: names of the programs and their places in the program arrays;
 //! * [`upcall`]: the header in front of a frame that goes up to userspace;
 //! * [`counter`]: drop reasons and cache counters;
 //! * [`bucket`]: the token bucket of meters and of upcall limits;
@@ -17,6 +18,8 @@
 //!
 //! Byte order: a field called `be16`/`be32`/`be64` holds the bytes of the wire; all else is in host order.
 #![cfg_attr(not(test), no_std)]
+// One statement in the parser: Cargo.toml of switch-ebpf says how that crate is built.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod action;
 pub mod bucket;
@@ -27,6 +30,7 @@ pub mod hash;
 pub mod key;
 pub mod parse;
 pub mod port;
+pub mod program;
 pub mod upcall;
 
 /// Changes whenever the layout or the meaning of anything in this crate changes: a daemon adopts pinned maps

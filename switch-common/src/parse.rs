@@ -52,6 +52,23 @@ impl FrameView {
         self.start + off + len <= self.end
     }
 
+    /// The same from `off` on; it may lie past the end.
+    ///
+    /// In an eBPF program this is where a check of the length and the reads that it covers must begin: left
+    /// alone, LLVM adds up the offsets of different reads in different orders, which the verifier cannot match
+    /// with the check.
+    #[inline(always)]
+    fn from(&self, off: usize) -> FrameView {
+        #[allow(unused_mut)]
+        let mut start = self.start + off;
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: the statement changes nothing; it only hides (an empty one would break the line table) from LLVM how the sum came about.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) start, options(nomem, nostack, preserves_flags));
+        }
+        FrameView { start, end: self.end }
+    }
+
     /// # Safety
     /// `has(off, size_of::<T>())` must have been true.
     #[inline(always)]
@@ -245,34 +262,43 @@ pub unsafe fn parse(view: FrameView, meta: &PacketMeta, key: *mut FlowKey) -> Op
         let mut ports = 0u64;
         let mut tcp_flags = 0u16;
         if net.l4_present {
-            let l4 = net.l4;
+            let l4 = view.from(net.l4);
             let p = net.proto;
-            let need = match p {
-                6 => 20,
-                17 | 1 | 58 => 8,
-                132 => 12,
-                _ => 0,
-            };
-            if need == 0 {
-                // Nothing of this protocol is in the key.
-            } else if !view.has(l4, need) {
-                malformed = Malformed::L4;
-            } else if p == 1 || (p == 58 && et == ET_IPV6) {
-                let [ty, code] = view.get::<[u8; 2]>(l4);
-                ports = (ty as u64) << 8 | (code as u64) << 24;
-                if p == 58 && (ty == 135 || ty == 136) {
-                    if kind as u8 != Kind::Full as u8 {
-                        clear_rest(w);
-                        kind = Kind::Full;
-                    }
-                    if code == 0 && !parse_nd(view, l4, w) {
-                        malformed = Malformed::L4;
+            // A check of its own for each protocol: the verifier cannot follow a length that depends on it.
+            if p == 6 {
+                if l4.has(0, 20) {
+                    ports = l4.get::<u32>(0) as u64;
+                    tcp_flags = l4.get::<u16>(12) & FLAGS_TCP_MASK.to_be();
+                } else {
+                    malformed = Malformed::L4;
+                }
+            } else if p == 17 {
+                if l4.has(0, 8) {
+                    ports = l4.get::<u32>(0) as u64;
+                } else {
+                    malformed = Malformed::L4;
+                }
+            } else if p == 1 || p == 58 {
+                if !l4.has(0, 8) {
+                    malformed = Malformed::L4;
+                } else if p == 1 || et == ET_IPV6 {
+                    let [ty, code] = l4.get::<[u8; 2]>(0);
+                    ports = (ty as u64) << 8 | (code as u64) << 24;
+                    if p == 58 && (ty == 135 || ty == 136) {
+                        if kind as u8 != Kind::Full as u8 {
+                            clear_rest(w);
+                            kind = Kind::Full;
+                        }
+                        if code == 0 && !parse_nd(l4, w) {
+                            malformed = Malformed::L4;
+                        }
                     }
                 }
-            } else if p != 58 {
-                ports = view.get::<u32>(l4) as u64;
-                if p == 6 {
-                    tcp_flags = view.get::<u16>(l4 + 12) & FLAGS_TCP_MASK.to_be();
+            } else if p == 132 {
+                if l4.has(0, 12) {
+                    ports = l4.get::<u32>(0) as u64;
+                } else {
+                    malformed = Malformed::L4;
                 }
             }
         }
@@ -394,28 +420,29 @@ unsafe fn clear_rest(w: *mut u64) {
 /// RFC 791, section 3.1. `false` if the header is cut, has another version or an impossible length.
 #[inline(always)]
 unsafe fn parse_ipv4(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) -> bool {
-    if !view.has(l3, 20) {
+    let header = view.from(l3);
+    if !header.has(0, 20) {
         return false;
     }
     // SAFETY: the range was checked; words 4 to 8 are inside the key.
     unsafe {
-        let version_ihl: u8 = view.get(l3);
-        let header = ((version_ihl & 15) as usize) << 2;
-        if version_ihl >> 4 != 4 || header < 20 || !view.has(l3, header) {
+        let version_ihl: u8 = header.get(0);
+        let length = ((version_ihl & 15) as usize) << 2;
+        if version_ihl >> 4 != 4 || length < 20 || !header.has(0, length) {
             return false;
         }
-        net.tos = view.get(l3 + 1);
-        net.ttl = view.get(l3 + 8);
-        net.proto = view.get(l3 + 9);
-        let offset: u16 = view.get(l3 + 6);
+        net.tos = header.get(1);
+        net.ttl = header.get(8);
+        net.proto = header.get(9);
+        let offset: u16 = header.get(6);
         if offset & 0x3fffu16.to_be() != 0 {
             net.fragment = FLAGS_FRAG_ANY;
             if offset & 0x1fffu16.to_be() != 0 {
                 net.fragment |= FLAGS_FRAG_LATER;
             }
         }
-        *w.add(4) = view.get(l3 + 12);
-        net.l4 = l3 + header;
+        *w.add(4) = header.get(12);
+        net.l4 = l3 + length;
         net.l4_present = net.fragment & FLAGS_FRAG_LATER == 0;
     }
     true
@@ -427,16 +454,17 @@ const MAX_EXTENSIONS: usize = 8;
 /// RFC 8200, sections 3 and 4. `false` if a header is cut or the chain is longer than `MAX_EXTENSIONS`.
 #[inline(always)]
 unsafe fn parse_ipv6(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) -> bool {
-    if !view.has(l3, 40) {
+    let header = view.from(l3);
+    if !header.has(0, 40) {
         return false;
     }
     // SAFETY: every range is checked before it is read; words 4 to 8 are inside the key.
     unsafe {
-        let first = u32::from_be(view.get(l3));
+        let first = u32::from_be(header.get(0));
         if first >> 28 != 6 {
             return false;
         }
-        let mut next: u8 = view.get(l3 + 6);
+        let mut next: u8 = header.get(6);
         let mut off = l3 + 40;
         let mut fragment = 0;
         let mut n = 0;
@@ -444,15 +472,16 @@ unsafe fn parse_ipv6(view: FrameView, l3: usize, w: *mut u64, net: &mut Network)
             if !matches!(next, 0 | 43 | 44 | 51 | 60) {
                 break;
             }
-            if n == MAX_EXTENSIONS || !view.has(off, 8) {
+            let extension = view.from(off);
+            if n == MAX_EXTENSIONS || !extension.has(0, 8) {
                 return false;
             }
             n += 1;
-            let [following, len] = view.get::<[u8; 2]>(off);
+            let [following, len] = extension.get::<[u8; 2]>(0);
             match next {
                 44 => {
                     // A datagram that is whole (RFC 6946) is no fragment.
-                    let offset: u16 = view.get(off + 2);
+                    let offset: u16 = extension.get(2);
                     if offset & 0xfff9u16.to_be() != 0 {
                         fragment = FLAGS_FRAG_ANY;
                         if offset & 0xfff8u16.to_be() != 0 {
@@ -471,14 +500,14 @@ unsafe fn parse_ipv6(view: FrameView, l3: usize, w: *mut u64, net: &mut Network)
         }
         net.proto = next;
         net.tos = (first >> 20) as u8;
-        net.ttl = view.get(l3 + 7);
+        net.ttl = header.get(7);
         net.fragment = fragment;
         net.l4 = off;
         net.l4_present = fragment & FLAGS_FRAG_LATER == 0;
-        *w.add(4) = view.get(l3 + 8);
-        *w.add(5) = view.get(l3 + 16);
-        *w.add(6) = view.get(l3 + 24);
-        *w.add(7) = view.get(l3 + 32);
+        *w.add(4) = header.get(8);
+        *w.add(5) = header.get(16);
+        *w.add(6) = header.get(24);
+        *w.add(7) = header.get(32);
         let label = first & 0xf_ffff;
         *w.add(8) |= label.to_be() as u64;
     }
@@ -488,24 +517,25 @@ unsafe fn parse_ipv6(view: FrameView, l3: usize, w: *mut u64, net: &mut Network)
 /// RFC 826, for Ethernet and IPv4 addresses only; others leave the fields zero and are not malformed.
 #[inline(always)]
 unsafe fn parse_arp(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) -> bool {
-    if !view.has(l3, 28) {
+    let message = view.from(l3);
+    if !message.has(0, 28) {
         return false;
     }
     // SAFETY: the range was checked; words 4, 16 and 17 are inside the key.
     unsafe {
         // Hardware type 1, protocol type IPv4, lengths 6 and 4.
-        if view.get::<u32>(l3) != 0x0001_0800u32.to_be() || view.get::<u16>(l3 + 4) != 0x0604u16.to_be() {
+        if message.get::<u32>(0) != 0x0001_0800u32.to_be() || message.get::<u16>(4) != 0x0604u16.to_be() {
             return true;
         }
-        let op = u16::from_be(view.get(l3 + 6));
+        let op = u16::from_be(message.get(6));
         if op < 256 {
             net.proto = op as u8;
         }
-        let spa: u32 = view.get(l3 + 14);
-        let tpa: u32 = view.get(l3 + 24);
+        let spa: u32 = message.get(14);
+        let tpa: u32 = message.get(24);
         *w.add(4) = spa as u64 | (tpa as u64) << 32;
-        *w.add(16) = view.get::<u64>(l3 + 8) & LOW48;
-        *w.add(17) = view.get::<u64>(l3 + 16) >> 16;
+        *w.add(16) = message.get::<u64>(8) & LOW48;
+        *w.add(17) = message.get::<u64>(16) >> 16;
     }
     true
 }
@@ -514,18 +544,19 @@ unsafe fn parse_arp(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) 
 #[inline(always)]
 unsafe fn parse_mpls(view: FrameView, l3: usize, w: *mut u64) -> bool {
     const BOTTOM: u32 = 0x100u32.to_be();
-    if !view.has(l3, 4) {
+    let stack = view.from(l3);
+    if !stack.has(0, 4) {
         return false;
     }
     // SAFETY: each entry is checked before it is read; words 14 and 15 are inside the key.
     unsafe {
-        let first: u32 = view.get(l3);
+        let first: u32 = stack.get(0);
         let mut word14 = first as u64;
-        if first & BOTTOM == 0 && view.has(l3 + 4, 4) {
-            let second: u32 = view.get(l3 + 4);
+        if first & BOTTOM == 0 && stack.has(4, 4) {
+            let second: u32 = stack.get(4);
             word14 |= (second as u64) << 32;
-            if second & BOTTOM == 0 && view.has(l3 + 8, 4) {
-                *w.add(15) = view.get::<u32>(l3 + 8) as u64;
+            if second & BOTTOM == 0 && stack.has(8, 4) {
+                *w.add(15) = stack.get::<u32>(8) as u64;
             }
         }
         *w.add(14) = word14;
@@ -538,21 +569,25 @@ const MAX_ND_OPTIONS: usize = 4;
 
 /// RFC 4861, sections 4.3, 4.4 and 4.6. `false` if the target or an option is cut, or an option comes twice.
 #[inline(always)]
-unsafe fn parse_nd(view: FrameView, l4: usize, w: *mut u64) -> bool {
-    if !view.has(l4, 24) {
+unsafe fn parse_nd(message: FrameView, w: *mut u64) -> bool {
+    if !message.has(0, 24) {
         return false;
     }
     // SAFETY: every range is checked before it is read; words 15 to 19 are inside the key.
     unsafe {
-        *w.add(15) |= (view.get::<u32>(l4 + 4) as u64) << 32;
-        *w.add(18) = view.get(l4 + 8);
-        *w.add(19) = view.get(l4 + 16);
-        let mut off = l4 + 24;
+        *w.add(15) |= (message.get::<u32>(4) as u64) << 32;
+        *w.add(18) = message.get(8);
+        *w.add(19) = message.get(16);
+        let mut off = 24;
         let (mut sll, mut tll) = (0u64, 0u64);
         let mut first_type = 0u8;
         let mut n = 0;
-        while n < MAX_ND_OPTIONS && view.has(off, 8) {
-            let [ty, len] = view.get::<[u8; 2]>(off);
+        while n < MAX_ND_OPTIONS {
+            let option = message.from(off);
+            if !option.has(0, 8) {
+                break;
+            }
+            let [ty, len] = option.get::<[u8; 2]>(0);
             if n == 0 {
                 first_type = ty;
             }
@@ -560,7 +595,7 @@ unsafe fn parse_nd(view: FrameView, l4: usize, w: *mut u64) -> bool {
                 return false;
             }
             if len == 1 && (ty == 1 || ty == 2) {
-                let mac = view.get::<u64>(off) >> 16;
+                let mac = option.get::<u64>(0) >> 16;
                 let slot = if ty == 1 { &mut sll } else { &mut tll };
                 if *slot != 0 {
                     return false;

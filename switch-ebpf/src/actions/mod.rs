@@ -1,0 +1,3 @@
+//! Action lists.
+pub mod tc;
+pub mod xdp;
