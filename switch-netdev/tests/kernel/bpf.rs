@@ -1,0 +1,84 @@
+//! The smallest XDP program that hands frames to AF_XDP, loaded by bare system calls: this crate attaches none.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const BPF_MAP_CREATE: i32 = 0;
+const BPF_MAP_UPDATE_ELEM: i32 = 2;
+const BPF_PROG_LOAD: i32 = 5;
+const BPF_LINK_CREATE: i32 = 28;
+const BPF_MAP_TYPE_XSKMAP: u32 = 17;
+const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_XDP: u32 = 37;
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// `union bpf_attr`, as words.
+type Attributes = [u32; 32];
+
+fn bpf(command: i32, attributes: &mut Attributes) -> io::Result<i32> {
+    // SAFETY: the attributes are as long as said, and what they point at lives through the call (see the callers).
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of::<Attributes>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+fn owned(result: io::Result<i32>) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is new and nobody else's.
+    result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn pointer(attributes: &mut Attributes, at: usize, value: u64) {
+    let bytes = value.to_ne_bytes();
+    attributes[at] = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    attributes[at + 1] = u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+}
+
+const fn instruction(code: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
+    code as u64 | (dst as u64) << 8 | (src as u64) << 12 | (offset as u16 as u64) << 16 | (imm as u32 as u64) << 32
+}
+
+/// A program on a link, and its socket map; detached on drop.
+pub struct Attached {
+    map: OwnedFd,
+    _program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Attached {
+    /// Attaches to a link of the calling thread's namespace; `frags` admits frames in several pieces.
+    pub fn new(ifindex: u32, frags: bool) -> io::Result<Attached> {
+        let mut map = [0; 32];
+        map[0..4].copy_from_slice(&[BPF_MAP_TYPE_XSKMAP, 4, 4, 64]);
+        let map = owned(bpf(BPF_MAP_CREATE, &mut map))?;
+        // return bpf_redirect_map(&map, ctx->rx_queue_index, XDP_DROP);
+        let program = [
+            instruction(0x61, 2, 1, 16, 0),
+            instruction(0x18, 1, 1, 0, map.as_raw_fd()),
+            instruction(0, 0, 0, 0, 0),
+            instruction(0xb7, 3, 0, 0, 1),
+            instruction(0x85, 0, 0, 0, 51),
+            instruction(0x95, 0, 0, 0, 0),
+        ];
+        let mut load = [0; 32];
+        load[0] = BPF_PROG_TYPE_XDP;
+        load[1] = program.len() as u32;
+        pointer(&mut load, 2, program.as_ptr() as u64);
+        pointer(&mut load, 4, c"GPL".as_ptr() as u64);
+        load[11] = if frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
+        let program = owned(bpf(BPF_PROG_LOAD, &mut load))?;
+        let mut link = [0; 32];
+        link[0..4].copy_from_slice(&[program.as_raw_fd() as u32, ifindex, BPF_XDP, XDP_FLAGS_DRV_MODE]);
+        let link = owned(bpf(BPF_LINK_CREATE, &mut link))?;
+        Ok(Attached { map, _program: program, _link: link })
+    }
+
+    /// Puts an AF_XDP socket into the map.
+    pub fn insert(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let value = socket.as_raw_fd();
+        let mut update = [0; 32];
+        update[0] = self.map.as_raw_fd() as u32;
+        pointer(&mut update, 2, (&raw const queue) as u64);
+        pointer(&mut update, 4, (&raw const value) as u64);
+        bpf(BPF_MAP_UPDATE_ELEM, &mut update).map(|_| ())
+    }
+}

@@ -1,0 +1,8 @@
+//! Against the real kernel, inside network namespaces that each test makes for itself. Without root, each test
+//! says so and does nothing.
+
+mod bpf;
+mod links;
+mod output;
+mod support;
+mod upcalls;
