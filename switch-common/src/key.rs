@@ -83,6 +83,15 @@ pub const FLAGS_KIND_SHIFT: u32 = 14;
 /// `eth_type` of an IEEE 802.3 frame without SNAP (host order), as Open vSwitch and OpenFlow 1.0 number it.
 pub const ETH_TYPE_NONE: u16 = 0x05ff;
 
+/// `tun_flags` (host order): a control packet of the tunnel itself (Geneve's OAM bit).
+pub const TUNNEL_OAM: u16 = 1;
+/// `tun_flags`: the outer header forbids fragmentation.
+pub const TUNNEL_DONT_FRAGMENT: u16 = 2;
+/// `tun_flags`: the outer packet has a checksum.
+pub const TUNNEL_CHECKSUM: u16 = 4;
+/// `tun_flags`: the tunnel carries an id.
+pub const TUNNEL_KEY: u16 = 8;
+
 /// A datapath flow key, or, with the same layout, a mask of one: see [`FlowMask`].
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -170,7 +179,7 @@ pub struct FlowKey {
     // word 25
     pub tun_tos: u8,
     pub tun_ttl: u8,
-    /// be16: don't fragment, checksum, key present, OAM.
+    /// be16: the `TUNNEL_` constants.
     pub tun_flags: u16,
     /// be16.
     pub tun_tp_src: u16,
