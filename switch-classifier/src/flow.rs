@@ -6,6 +6,8 @@
 //!
 //! Pipeline state never reaches the datapath. It is a function of the key and of the rules that were hit before,
 //! whose wildcards hold the bits it was made of; so a bit of it that a rule matches costs a megaflow nothing.
+//! Whoever copies packet bits into pipeline state (or into other packet bits) must see to that: what is copied
+//! comes to matter when it is copied.
 //! Tunnel options are the exception: they came with the packet, and the key stands for them by `tun_opts`.
 
 use switch_common::key::{FlowKey, FlowMask, KEY_WORDS, Kind};
@@ -225,18 +227,25 @@ impl Default for FlowWildcards {
     }
 }
 
-/// Which bits of word `word` make a megaflow narrower when they come to matter: those of the key that are not
-/// matched anyway, and tunnel options.
-#[inline]
-pub const fn costly_bits(word: usize) -> u64 {
-    if word < KEY_WORDS {
-        const FLOOR: FlowMask = FlowMask::floor();
-        !FLOOR.words()[word]
-    } else if word < TUN_METADATA_START {
-        0
-    } else {
-        !0
+/// The bits that make a megaflow narrower when they come to matter: those of the key that are not matched anyway,
+/// and tunnel options.
+pub static COSTLY: FlowWildcards = costly();
+
+const fn costly() -> FlowWildcards {
+    let floor = FlowMask::floor();
+    let mut words = [0; FLOW_WORDS];
+    let mut w = 0;
+    while w < FLOW_WORDS {
+        words[w] = if w < KEY_WORDS {
+            !floor.words()[w]
+        } else if w < TUN_METADATA_START {
+            0
+        } else {
+            !0
+        };
+        w += 1;
     }
+    FlowWildcards(Flow::from_words(words))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use core::cmp::Reverse;
 
 use crate::fields::{STAGE_BITS, STAGES};
-use crate::flow::{FLOW_WORDS, Flow, FlowWildcards, costly_bits};
+use crate::flow::{COSTLY, FLOW_WORDS, Flow, FlowWildcards};
 
 /// Bits of one word that matter in one stage; never none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -30,7 +30,7 @@ impl Part {
     /// How many bits a megaflow with these wildcards would match more, if this part came to matter.
     pub fn cost(&self, wildcards: &FlowWildcards) -> u32 {
         let word = usize::from(self.word);
-        (self.bits & !wildcards.words()[word] & costly_bits(word)).count_ones()
+        (self.bits & !wildcards.words()[word] & COSTLY.words()[word]).count_ones()
     }
 }
 

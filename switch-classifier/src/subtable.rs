@@ -24,7 +24,7 @@ use imbl::{GenericHashMap, OrdMap};
 use smallvec::SmallVec;
 
 use crate::fields::{Field, STAGES};
-use crate::flow::{Flow, FlowWildcards, costly_bits};
+use crate::flow::{COSTLY, Flow, FlowWildcards};
 use crate::mask::{Part, SparseMask, unite_parts};
 use crate::matching::Match;
 use crate::prefix::PrefixSet;
@@ -324,7 +324,7 @@ impl<T> Subtable<T> {
     /// the first byte with a difference that no prefix covers.
     fn least_difference(&self, part: &Part, differs: u64, wildcards: &FlowWildcards) -> Option<u64> {
         let word = usize::from(part.word);
-        let free = differs & (wildcards.words()[word] | !costly_bits(word));
+        let free = differs & (wildcards.words()[word] | !COSTLY.words()[word]);
         if free != 0 {
             return Some(free);
         }
@@ -343,11 +343,7 @@ impl<T> Subtable<T> {
 
 /// How many bits a megaflow with these wildcards would match more, if this prefix came to matter.
 fn prefix_cost(field: Field, len: u32, wildcards: &FlowWildcards) -> u32 {
-    let mut more = FlowWildcards::EMPTY;
-    more.set_prefix(field, len);
-    (0..more.words().len())
-        .map(|w| (more.words()[w] & !wildcards.words()[w] & costly_bits(w)).count_ones())
-        .sum()
+    (field.info().prefix_mask(len) & !wildcards.get(field) & COSTLY.get(field)).count_ones()
 }
 
 #[cfg(test)]

@@ -126,6 +126,44 @@ fn what_matters_already_is_used() {
 }
 
 #[test]
+fn removed_rules_are_forgotten() {
+    let kept = net([10, 1, 0, 0], 16).in_port(2);
+    let gone = [net([192, 1, 0, 0], 16).in_port(1), net([192, 1, 0, 0], 16).in_port(2)];
+    let mac = Match::ANY.eth_dst([2, 0, 0, 0, 7, 9]);
+    let mut t = table(&[(9, kept), (8, mac), (0, Match::ANY)]);
+    let mut flow = packet([192, 168, 1, 1], 80);
+    let only_kept = |t: &Classifier<u32>, flow: &Flow| {
+        let mut wc = FlowWildcards::EMPTY;
+        assert_eq!(t.lookup(flow, Some(&mut wc)).map(|r| r.payload), Some(2));
+        wc
+    };
+    let before = only_kept(&t, &flow);
+    flow.set(Field::InPort, 2);
+    let before_on_2 = only_kept(&t, &flow);
+    for m in gone {
+        t.insert(9, &m, 7);
+        t.insert(8, &m, 8);
+    }
+    t.insert(8, &mac.eth_dst([2, 0, 0, 0, 7, 8]), 9);
+    assert_ne!(only_kept(&t, &flow), before_on_2);
+    for m in gone {
+        assert!(t.remove(9, &m).is_some() && t.remove(8, &m).is_some() && t.remove(8, &m).is_none());
+    }
+    t.remove(8, &mac.eth_dst([2, 0, 0, 0, 7, 8]));
+    assert_eq!(only_kept(&t, &flow), before_on_2);
+    flow.set(Field::InPort, 1);
+    assert_eq!(only_kept(&t, &flow), before);
+
+    // The same with several rules left, where only prefixes tell.
+    let mut t = table(&[(9, net([10, 1, 0, 0], 16)), (9, net([10, 3, 0, 0], 16)), (0, Match::ANY)]);
+    check(&t, &flow, Some(2), dst_bits(1));
+    t.insert(9, &net([192, 0, 0, 0], 16), 7);
+    check(&t, &flow, Some(2), dst_bits(9));
+    t.remove(9, &net([192, 0, 0, 0], 16));
+    check(&t, &flow, Some(2), dst_bits(1));
+}
+
+#[test]
 fn prefix_fields_can_be_chosen() {
     let rules = [(9, net([10, 1, 0, 0], 16)), (9, net([10, 3, 0, 0], 16)), (0, Match::ANY)];
     let mut t = table(&rules);
