@@ -3,6 +3,8 @@
 //!
 //! * [`action`] and [`set`]: the actions of a datapath flow;
 //! * [`encode`]: their encoding as the records that the eBPF datapath interprets;
+//! * [`execute`]: carries them out on a packet in userspace;
+//! * [`notation`]: flows as text, in Open vSwitch's notation, and as JSON;
 //! * [`datapath`]: the trait that the eBPF datapath and the userspace one implement.
 //!
 //! This crate does no IO. It knows nothing of bridges, OpenFlow or MAC tables.
@@ -10,4 +12,6 @@
 pub mod action;
 pub mod datapath;
 pub mod encode;
+pub mod execute;
+pub mod notation;
 pub mod set;

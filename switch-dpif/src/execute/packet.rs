@@ -1,0 +1,169 @@
+//! A packet in userspace: its bytes, with room in front of them, and its key.
+
+use switch_common::key::{FlowKey, KEY_WORDS};
+use switch_common::parse::{Malformed, OffloadedTag, PacketMeta, Parsed, parse_frame};
+
+use super::Misfit;
+use super::headers::is_tpid;
+
+/// Bytes in front of a new packet: sixteen tags, before a push has to move the whole packet.
+const HEADROOM: usize = 64;
+const TAG: usize = 4;
+const MACS: usize = 12;
+/// Key words that no header of the packet tells: marks, hashes, connection state, packet type; and tunnels, NSH
+/// and the connection's original tuple.
+const CARRIED: [core::ops::Range<usize>; 2] = [9..14, 20..KEY_WORDS];
+
+/// A packet that can be changed. It is at least as long as an Ethernet header, and all its VLAN tags are in the
+/// frame. Its key is always that of the bytes as they stand, except for what no header tells.
+#[derive(Clone, Debug)]
+pub struct PacketBuf {
+    bytes: Vec<u8>,
+    start: usize,
+    vlan_limit: u8,
+    key: FlowKey,
+    parsed: Parsed,
+}
+
+impl PacketBuf {
+    /// Copies a received frame, with the tag that came beside it. `None` for one that is shorter than an
+    /// Ethernet header.
+    pub fn new(frame: &[u8], meta: &PacketMeta) -> Option<PacketBuf> {
+        let (key, parsed) = parse_frame(frame, meta)?;
+        let mut bytes = Vec::with_capacity(HEADROOM + frame.len());
+        bytes.resize(HEADROOM, 0);
+        bytes.extend_from_slice(frame);
+        let mut packet = PacketBuf { bytes, start: HEADROOM, vlan_limit: meta.vlan_limit, key, parsed };
+        if meta.tag.tpid != 0 {
+            packet.insert_tag(u16::from_be(meta.tag.tpid), meta.tag.tci);
+            packet.refresh();
+        }
+        Some(packet)
+    }
+
+    /// As [`PacketBuf::new`], with the input port, recirculation id, marks, connection state, tunnel and so on
+    /// that `key` holds.
+    pub fn with_key(frame: &[u8], tag: OffloadedTag, vlan_limit: u8, key: &FlowKey) -> Option<PacketBuf> {
+        let mut packet = PacketBuf::new(frame, &PacketMeta { tag, vlan_limit, ..PacketMeta::default() })?;
+        packet.key.in_port = key.in_port;
+        packet.key.recirc = key.recirc;
+        packet.carry(key);
+        Some(packet)
+    }
+
+    /// The whole frame.
+    pub fn frame(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// The frame, to be changed; [`PacketBuf::refresh`] must follow.
+    pub(super) fn frame_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+
+    pub fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
+    /// Where the headers are now.
+    pub fn parsed(&self) -> Parsed {
+        self.parsed
+    }
+
+    pub(super) fn l3(&self) -> usize {
+        usize::from(self.parsed.l3)
+    }
+
+    pub(super) fn l4(&self) -> usize {
+        usize::from(self.parsed.l4)
+    }
+
+    /// The EtherType behind all tags, in host order, if its header is whole.
+    pub(super) fn network(&self) -> Option<u16> {
+        (self.parsed.malformed != Malformed::L3).then(|| u16::from_be(self.key.eth_type))
+    }
+
+    /// How many tags are looked behind.
+    pub fn vlan_limit(&self) -> u8 {
+        self.vlan_limit
+    }
+
+    /// Pushes a tag in front of all others; both in host order.
+    pub fn push_vlan(&mut self, tpid: u16, tci: u16) {
+        self.insert_tag(tpid, tci & !switch_common::key::VLAN_PRESENT);
+        self.refresh();
+    }
+
+    fn insert_tag(&mut self, tpid: u16, tci: u16) {
+        if self.start < TAG {
+            self.bytes.splice(0..0, [0; HEADROOM]);
+            self.start += HEADROOM;
+        }
+        let old = self.start;
+        self.start -= TAG;
+        self.bytes.copy_within(old..old + MACS, self.start);
+        let [t0, t1] = tpid.to_be_bytes();
+        let [c0, c1] = tci.to_be_bytes();
+        self.bytes[old + MACS - TAG..old + MACS].copy_from_slice(&[t0, t1, c0, c1]);
+    }
+
+    /// Pops the outermost tag.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn pop_vlan(&mut self) -> Result<(), Misfit> {
+        let frame = self.frame();
+        if frame.len() < MACS + TAG + 2 || !is_tpid(frame) {
+            return Err(Misfit::NoTag);
+        }
+        let old = self.start;
+        self.start += TAG;
+        self.bytes.copy_within(old..old + MACS, self.start);
+        self.refresh();
+        Ok(())
+    }
+
+    pub(super) fn set_priority(&mut self, value: u32, mask: u32) {
+        self.key.skb_priority = self.key.skb_priority & !mask | value & mask;
+        self.key.normalize_kind();
+    }
+
+    pub(super) fn set_mark(&mut self, value: u32, mask: u32) {
+        self.key.skb_mark = self.key.skb_mark & !mask | value & mask;
+        self.key.normalize_kind();
+    }
+
+    pub(super) fn set_hash(&mut self, value: u32) {
+        self.key.dp_hash = value;
+        self.key.normalize_kind();
+    }
+
+    /// Sets the id with which the packet is looked up next; 24 bits.
+    pub fn set_recirc_id(&mut self, id: u32) {
+        self.key.set_recirc_id(id);
+    }
+
+    /// Brings the key up to date after the bytes changed.
+    pub(super) fn refresh(&mut self) {
+        let meta = PacketMeta {
+            in_port: self.key.in_port,
+            recirc_id: self.key.recirc_id(),
+            vlan_limit: self.vlan_limit,
+            ..PacketMeta::default()
+        };
+        // A frame does not get shorter than an Ethernet header, so this always holds.
+        if let Some((key, parsed)) = parse_frame(self.frame(), &meta) {
+            let old = core::mem::replace(&mut self.key, key);
+            self.parsed = parsed;
+            self.carry(&old);
+        }
+    }
+
+    fn carry(&mut self, from: &FlowKey) {
+        for range in CARRIED {
+            self.key.words_mut()[range.clone()].copy_from_slice(&from.words()[range]);
+        }
+        self.key.normalize_kind();
+        self.parsed.kind = self.key.kind();
+    }
+}
