@@ -1,3 +1,4 @@
 //! The control socket: `RUNDIR/control.sock`.
 
+pub mod client;
 pub mod report;
