@@ -94,16 +94,12 @@ constants! {
     BUCKET_MASK / bucket_mask: u32;
     /// Slots of `FLOWS`: the stride of `FLOW_STATS`.
     FLOW_SLOTS / flow_slots: u32;
-    /// Slots of `FLOW_REST`.
-    FULL_SLOTS / full_slots: u32;
     /// The instance's random number in hand-overs.
     MAGIC / magic: u64;
     /// Interface index of up0.
     UPCALL_IFINDEX / upcall_ifindex: u32;
     /// VLAN tags that are parsed at most.
     VLAN_LIMIT / vlan_limit: u32;
-    /// Rows of the per-CPU maps.
-    CPUS / cpus: u32;
 }
 
 /// The random key of [`switch_common::hash`].

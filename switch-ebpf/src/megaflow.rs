@@ -99,7 +99,13 @@ unsafe fn in_bucket<const W: usize>(
 /// The flow of a hash in either of its buckets. The first is always searched: a flow that moves to its second
 /// bucket is written there before it leaves the first, so that searching in this order never overlooks it.
 #[inline(always)]
-unsafe fn candidate<const W: usize>(key: *const u64, mask: *const u64, id: u32, hash: u64, kind: Kind) -> u32 {
+unsafe fn candidate<const W: usize>(
+    key: *const u64,
+    mask: *const u64,
+    id: u32,
+    hash: u64,
+    kind: Kind,
+) -> u32 {
     // SAFETY: key and mask have `W` words.
     unsafe {
         let slot = in_bucket::<W>(first_bucket(hash, bucket_mask()), hash, key, mask, id, kind);

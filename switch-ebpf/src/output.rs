@@ -71,4 +71,3 @@ fn too_long(hook: Tc, ifindex: u32, mtu: u32) -> bool {
         !tagged || hook.len() > mtu + ETH_HEADER + VLAN_TAG
     }
 }
-

@@ -22,17 +22,17 @@ pub struct Headers(pub u64);
 impl Headers {
     pub const RUNT: Headers = Headers(0);
     /// Of a frame that `parse_common` accepts.
-    pub const COMMON: Headers = Headers::new(Kind::Short, 14, 34, false);
+    pub const COMMON: Headers = Headers::new(Kind::Short, 14, 34, Malformed::No);
 
     #[inline(always)]
-    const fn new(kind: Kind, l3: u16, l4: u16, malformed: bool) -> Headers {
+    const fn new(kind: Kind, l3: u16, l4: u16, malformed: Malformed) -> Headers {
         Headers(kind as u64 | (malformed as u64) << 8 | (l3 as u64) << 16 | (l4 as u64) << 32)
     }
 
     #[inline(always)]
     pub fn of(parsed: Option<Parsed>) -> Headers {
         match parsed {
-            Some(p) => Headers::new(p.kind, p.l3, p.l4, p.malformed as u8 != Malformed::No as u8),
+            Some(p) => Headers::new(p.kind, p.l3, p.l4, p.malformed),
             None => Headers::RUNT,
         }
     }
@@ -44,7 +44,13 @@ impl Headers {
 
     #[inline(always)]
     pub const fn malformed(self) -> bool {
-        self.0 >> 8 & 1 != 0
+        self.0 & 0xff00 != 0
+    }
+
+    /// Whether not even the header that the EtherType names is whole.
+    #[inline(always)]
+    pub const fn without_l3(self) -> bool {
+        self.0 >> 8 & 0xff == Malformed::L3 as u64
     }
 
     #[inline(always)]
@@ -91,9 +97,10 @@ pub struct Walk {
     pub sent: u32,
     pub l3: u16,
     pub l4: u16,
-    /// be16, as in the key.
+    /// be16, as in the key; 0 if the header that it names is not whole.
     pub eth_type: u16,
-    /// Protocol of the layer-4 header; 0 if the packet has none, or not a whole one.
+    /// Protocol of the layer-4 header; 0 if the packet has none, or not a whole one. (Of ICMPv6, a whole header
+    /// may not be there.)
     pub l4_proto: u8,
     pub pad: u8,
 }
@@ -104,7 +111,12 @@ impl Walk {
     /// # Safety
     /// Both pointers must be valid map values.
     #[inline(always)]
-    pub unsafe fn begin(flow: *const FlowEntry, key: *const FlowKey, headers: Headers, origin: Origin) -> Walk {
+    pub unsafe fn begin(
+        flow: *const FlowEntry,
+        key: *const FlowKey,
+        headers: Headers,
+        origin: Origin,
+    ) -> Walk {
         // SAFETY: the caller's promise.
         unsafe {
             let mut walk = Walk {
@@ -134,10 +146,20 @@ impl Walk {
         self.l3 = headers.l3();
         self.l4 = headers.l4();
         // SAFETY: the caller's promise.
-        unsafe {
-            self.eth_type = (*key).eth_type;
-            let later = (*key).flags & FLAGS_FRAG_LATER.to_be() != 0;
-            self.l4_proto = if later || headers.malformed() { 0 } else { (*key).ip_proto };
-        }
+        let (eth_type, proto, flags) = unsafe { ((*key).eth_type, (*key).ip_proto, (*key).flags) };
+        let ip = eth_type == ET_IPV4 || eth_type == ET_IPV6;
+        let later = flags & FLAGS_FRAG_LATER.to_be() != 0;
+        // The parser also calls a neighbour discovery message malformed for what is in its options.
+        let whole = if proto == ICMPV6 { eth_type == ET_IPV6 } else { !headers.malformed() };
+        self.eth_type = if headers.without_l3() { 0 } else { eth_type };
+        self.l4_proto = if ip && whole && !later && !headers.without_l3() { proto } else { 0 };
     }
 }
+
+pub const ET_IPV4: u16 = 0x0800u16.to_be();
+pub const ET_IPV6: u16 = 0x86ddu16.to_be();
+
+pub const ICMP: u8 = 1;
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const ICMPV6: u8 = 58;

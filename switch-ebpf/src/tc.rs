@@ -14,7 +14,7 @@ use crate::handover::take_over;
 use crate::hook::{Hit, Hook};
 use crate::maps::{SCRATCH, TC_PROGS, vlan_limit};
 use crate::output::send_last;
-use crate::scratch::{Headers, Origin, Walk};
+use crate::scratch::{Headers, Origin, TCP, UDP, Walk};
 use crate::upcall::upcall_miss;
 use crate::xdp::tcp_flags;
 
@@ -25,9 +25,6 @@ pub struct Tc(pub *mut __sk_buff);
 const COMMON_HEADERS: u32 = 54;
 /// Bytes in which the headers of any sensible packet end.
 const ALL_HEADERS: u32 = 256;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 impl Hook for Tc {
     const DROPPED: i32 = TC_ACT_SHOT;
@@ -71,14 +68,7 @@ impl Hook for Tc {
 
     #[inline(always)]
     fn amount(self, headers: Headers, _key: *const FlowKey) -> Amount {
-        // SAFETY: the program's context.
-        unsafe {
-            if (*self.0).gso_size != 0 {
-                let packed = amount_of_segments(self.0, headers.l4() as u32);
-                return Amount { packets: (packed >> 32) as u32, bytes: packed as u32 };
-            }
-            Amount { packets: 1, bytes: self.len() + self.tag_len() }
-        }
+        self.amount_at(headers.l4())
     }
 
     #[inline(always)]
@@ -117,6 +107,17 @@ impl Tc {
     pub fn len(self) -> u32 {
         // SAFETY: the program's context.
         unsafe { (*self.0).len }
+    }
+
+    /// What the frame, whose layer-4 header is at `l4`, counts for.
+    #[inline(always)]
+    pub fn amount_at(self, l4: u16) -> Amount {
+        // SAFETY: the program's context.
+        if unsafe { (*self.0).gso_size } != 0 {
+            let packed = amount_of_segments(self.0, l4 as u32);
+            return Amount { packets: (packed >> 32) as u32, bytes: packed as u32 };
+        }
+        Amount { packets: 1, bytes: self.len() + self.tag_len() }
     }
 
     /// Bytes that the tag beside the frame will take.

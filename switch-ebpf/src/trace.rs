@@ -15,7 +15,9 @@ pub fn devmap_xmit(ctx: TracePointContext) {
     const DROPS: usize = 20;
     // SAFETY: offsets and types of the record's fields, which are part of the kernel's tracing ABI.
     let (from, drops) = unsafe {
-        let (Ok(from), Ok(drops)) = (ctx.read_at::<u32>(FROM_IFINDEX), ctx.read_at::<u32>(DROPS)) else { return };
+        let (Ok(from), Ok(drops)) = (ctx.read_at::<u32>(FROM_IFINDEX), ctx.read_at::<u32>(DROPS)) else {
+            return;
+        };
         (from, drops)
     };
     failed(from, drops);

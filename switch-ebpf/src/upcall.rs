@@ -101,7 +101,11 @@ fn queue_of(in_port: u32) -> Result<u32, Drop> {
         }
         if is_protocol() {
             let Some(tat) = PROTOCOL_LIMITS.get_ptr_mut(in_port) else { return Err(Drop::UpcallFailed) };
-            return if conforms(tat, &PROTOCOL_LIMIT, 0, 1) { Ok(PROTOCOL_QUEUE) } else { Err(Drop::UpcallLimit) };
+            return if conforms(tat, &PROTOCOL_LIMIT, 0, 1) {
+                Ok(PROTOCOL_QUEUE)
+            } else {
+                Err(Drop::UpcallLimit)
+            };
         }
         let Some(limit) = PORT_LIMITS.get_ptr_mut(in_port) else { return Err(Drop::UpcallFailed) };
         if admitted(limit, 0, 1) { Ok((*port).upcall_queue) } else { Err(Drop::UpcallLimit) }

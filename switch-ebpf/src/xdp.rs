@@ -1,6 +1,5 @@
 //! The XDP hook: packets as the driver received them.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
@@ -16,7 +15,7 @@ use crate::count::{Amount, account, count_drop};
 use crate::handover::hand_over;
 use crate::hook::{Hit, Hook};
 use crate::maps::{ACTIONS, PORTS, SCRATCH, TX, XDP_PROGS, vlan_limit};
-use crate::scratch::{Headers, Origin, Scratch, Walk};
+use crate::scratch::{Headers, Origin, Walk};
 
 #[derive(Clone, Copy)]
 pub struct Xdp(pub *mut xdp_md);
@@ -216,10 +215,4 @@ pub extern "C" fn parse_xdp(ctx: *mut xdp_md, in_port: u32) -> u64 {
     };
     // SAFETY: the view is of this program's packet, the key a valid map value.
     Headers::of(unsafe { parse(Xdp(ctx).view(), &meta, &raw mut (*scratch).key) }).0
-}
-
-/// The context and the scratch of a tail-called program.
-#[inline(always)]
-pub fn resume(ctx: &XdpContext) -> Option<(Xdp, *mut Scratch)> {
-    Some((Xdp(ctx.as_ptr().cast()), SCRATCH.get_ptr_mut(0)?))
 }
