@@ -83,7 +83,8 @@ pub struct DaemonFlags {
     port: Vec<PortArg>,
 
     /// Slots of the datapath's flow table; memory is set aside for them at the start
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = bounded(64, 1 << 22), help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 131_072)]
+    #[arg(value_parser = bounded(64, 1 << 22), help_heading = "Limits")]
     max_flows: usize,
 
     /// Datapath flows kept at most [default: seven eighths of --max-flows]
@@ -91,23 +92,28 @@ pub struct DaemonFlags {
     flow_limit: Option<usize>,
 
     /// Remove a datapath flow that had no packet for so long
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = value_parser!(u64).range(100..=3_600_000), help_heading = "Limits")]
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u64).range(100..=3_600_000), help_heading = "Limits")]
     max_idle: u64,
 
     /// Misses a second that each port may send to userspace; 0 for no limit
-    #[arg(long, value_name = "PPS", default_value_t = 50_000, value_parser = value_parser!(u64).range(0..=1_000_000_000), help_heading = "Limits")]
+    #[arg(long, value_name = "PPS", default_value_t = 50_000)]
+    #[arg(value_parser = value_parser!(u64).range(0..=1_000_000_000), help_heading = "Limits")]
     upcall_rate: u64,
 
     /// Misses that a port may send at once before --upcall-rate holds it back
-    #[arg(long, value_name = "PACKETS", default_value_t = 10_000, value_parser = value_parser!(u64).range(1..=1_000_000_000), help_heading = "Limits")]
+    #[arg(long, value_name = "PACKETS", default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000_000), help_heading = "Limits")]
     upcall_burst: u64,
 
     /// Forget a learnt address after so many seconds without a packet from it
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = value_parser!(u64).range(1..=1_000_000), help_heading = "Limits")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000), help_heading = "Limits")]
     mac_age: u64,
 
     /// Learnt addresses that each bridge keeps at most
-    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = bounded(10, 1_000_000), help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 8192)]
+    #[arg(value_parser = bounded(10, 1_000_000), help_heading = "Limits")]
     mac_limit: usize,
 
     /// Forward frames to the reserved multicast addresses (BPDUs, LACP, LLDP) as any other

@@ -98,18 +98,17 @@ fn flow_line(out: &mut String, flow: &FlowReport, names: Option<&PortNames>, pai
     );
 }
 
-/// A rule with its bridge, as `ovs-ofctl dump-flows` writes it.
+/// A rule with its bridge, as `ovs-ofctl dump-flows` writes it. One that is not in the table any more has no
+/// text.
 pub fn rule_text(rule: &RuleReport) -> String {
-    let priority =
-        if rule.text.contains("priority=") { String::new() } else { format!("priority={},", rule.priority) };
-    // Without a match the actions follow the priority behind a blank.
-    let rest = if rule.text.starts_with("actions=") {
-        format!("{} {}", priority.trim_end_matches(','), rule.text)
-    } else {
-        format!("{priority}{}", rule.text)
+    let body = match rule.text.as_str() {
+        "" => format!("priority={} (removed since)", rule.priority),
+        text if text.contains("priority=") => text.to_owned(),
+        // Without a match the actions follow the priority behind a blank.
+        text if text.starts_with("actions=") => format!("priority={} {text}", rule.priority),
+        text => format!("priority={},{text}", rule.priority),
     };
-    let text =
-        format!("{}: cookie={:#x}, table={}, {}", rule.bridge, rule.cookie, rule.table, rest.trim_start());
+    let text = format!("{}: cookie={:#x}, table={}, {body}", rule.bridge, rule.cookie, rule.table);
     printable(&text).into_owned()
 }
 
@@ -189,6 +188,7 @@ mod tests {
             (rule(7, "ip,nw_dst=10.0.0.1 actions=drop"), "priority=7,ip,nw_dst=10.0.0.1 actions=drop"),
             (rule(7, "actions=NORMAL"), "priority=7 actions=NORMAL"),
             (rule(7, "priority=7,arp actions=FLOOD"), "priority=7,arp actions=FLOOD"),
+            (rule(7, ""), "priority=7 (removed since)"),
         ];
         for (rule, want) in table {
             assert_eq!(rule_text(&rule), format!("br0: cookie=0x0, table=3, {want}"));
