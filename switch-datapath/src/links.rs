@@ -155,7 +155,12 @@ pub fn attach_xdp(
 }
 
 /// The reason for a refusal, in the kernel's words where it has some.
-fn refusal(ifindex: u32, program: BorrowedFd<'_>, flags: u32, error: &io::Error) -> Result<String, LinkError> {
+fn refusal(
+    ifindex: u32,
+    program: BorrowedFd<'_>,
+    flags: u32,
+    error: &io::Error,
+) -> Result<String, LinkError> {
     match error.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => Err(LinkError::XdpBusy),
         Some(libc::ENODEV) => Err(LinkError::NoDevice),
@@ -177,7 +182,10 @@ pub fn attach_tracepoint(
         .iter()
         .find_map(|root| std::fs::read_to_string(format!("{root}/events/{group}/{event}/id")).ok())
         .ok_or("tracefs is not mounted at /sys/kernel/tracing, or the kernel has no tracepoints")?;
-    let id = id.trim().parse().map_err(|_| format!("the tracepoint {group}:{event} has the id `{}`", id.trim()))?;
+    let id = id
+        .trim()
+        .parse()
+        .map_err(|_| format!("the tracepoint {group}:{event} has the id `{}`", id.trim()))?;
     let event_fd = sys::open_tracepoint(id).map_err(|e| format!("perf_event_open: {e}"))?;
     let target = std::os::fd::AsRawFd::as_raw_fd(&event_fd) as u32;
     let link = sys::link_create(program, target, AttachType::PerfEvent, 0)

@@ -186,7 +186,9 @@ fn reason(error: &ProgramError) -> String {
             let mut lines: Vec<&str> = log
                 .lines()
                 .map(str::trim)
-                .filter(|l| !l.is_empty() && !l.starts_with("processed ") && !l.starts_with("verification time"))
+                .filter(|l| {
+                    !l.is_empty() && !l.starts_with("processed ") && !l.starts_with("verification time")
+                })
                 .collect();
             let lines = lines.split_off(lines.len().saturating_sub(6));
             format!("{io_error}: {}", lines.join(" | "))
@@ -211,7 +213,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(m) | Map::PerCpuArray(m) | Map::DevMap(m) | Map::XskMap(m) | Map::ProgramArray(m) => Some(m),
+        Map::Array(m) | Map::PerCpuArray(m) | Map::DevMap(m) | Map::XskMap(m) | Map::ProgramArray(m) => {
+            Some(m)
+        }
         _ => None,
     }
 }

@@ -339,7 +339,8 @@ mod tests {
         let text = Request { bytes: Vec::new() }.attribute(NLMSGERR_ATTR_MSG, b"no XDP today\0").bytes;
         m.extend(text);
         let flags = NLM_F_CAPPED | NLM_F_ACK_TLVS;
-        let refused = Message { message_type: NLMSG_ERROR, flags, payload: &m }.acknowledgement().unwrap_err();
+        let refused =
+            Message { message_type: NLMSG_ERROR, flags, payload: &m }.acknowledgement().unwrap_err();
         assert!(refused.is(libc::EINVAL));
         assert_eq!(refused.message.as_deref(), Some("no XDP today"));
         let cut = Message { message_type: NLMSG_ERROR, flags, payload: &m[..3] };

@@ -90,6 +90,19 @@ impl PortTables {
         self.set_limit(port, RateLimit::default());
     }
 
+    /// Whether a port with this number has been added.
+    pub fn exists(&self, port: u16) -> bool {
+        port != 0
+            && self.ports.u32_at(usize::from(port), offset_of!(PortEntry, ifindex)).load(Ordering::Acquire)
+                != 0
+    }
+
+    /// Whether a port takes frames from an XDP redirect.
+    pub fn takes_xdp_output(&self, port: u16) -> bool {
+        let flags = self.ports.u32_at(usize::from(port), offset_of!(PortEntry, flags));
+        flags.load(Ordering::Acquire) & PORT_XDP_OUTPUT != 0
+    }
+
     /// Changes a port in place.
     pub fn update(&self, port: u16, settings: &PortSettings) {
         let i = usize::from(port);

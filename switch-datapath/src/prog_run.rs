@@ -78,8 +78,12 @@ impl<'a> ProgRun<'a> {
             RunAs::Xdp => self.xdp_context(),
             RunAs::Tc => self.tc_context(),
         };
-        let run =
-            sys::TestRun { data_in: self.packet, data_out: out, context_in: &context, repeat: self.repeat.max(1) };
+        let run = sys::TestRun {
+            data_in: self.packet,
+            data_out: out,
+            context_in: &context,
+            repeat: self.repeat.max(1),
+        };
         let r = sys::test_run(program, run)?;
         Ok((r.return_value, r.data_len as usize, r.duration))
     }

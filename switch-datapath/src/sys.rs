@@ -104,7 +104,8 @@ pub fn map_update(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> io::Result<()>
 
 /// Deletes an element; one that is not there is no error.
 pub fn map_delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
-    let mut attr = Element { map_fd: map.as_raw_fd(), pad: 0, key: &raw const key as u64, value: 0, flags: 0 };
+    let mut attr =
+        Element { map_fd: map.as_raw_fd(), pad: 0, key: &raw const key as u64, value: 0, flags: 0 };
     // SAFETY: the layout of `BPF_MAP_DELETE_ELEM`; the key outlives the call.
     match unsafe { bpf(MAP_DELETE_ELEM, &mut attr) } {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),

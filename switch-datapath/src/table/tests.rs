@@ -137,7 +137,7 @@ proptest! {
                         Ok(put) => {
                             prop_assert!(!withdrawn.contains(&put.slot), "a slot in limbo was used again");
                             let seq = t.seq(put.slot);
-                            prop_assert!(seq % 2 == 0 && last_seq.insert(put.slot, seq).is_none_or(|s| s < seq));
+                            prop_assert!(seq.is_multiple_of(2) && last_seq.insert(put.slot, seq).is_none_or(|s| s < seq));
                             let old = oracle.insert((k, mask), (put.slot, list));
                             prop_assert_eq!(put.replaced, old.map(|(s, _)| s));
                             withdrawn.extend(put.replaced);
