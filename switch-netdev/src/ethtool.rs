@@ -80,9 +80,12 @@ fn kernel_names<'a>(name: &'a str) -> Vec<&'a str> {
             "tx-checksum-sctp",
         ],
         "scatter-gather" | "sg" => &["tx-scatter-gather", "tx-scatter-gather-fraglist"],
-        "tcp-segmentation-offload" | "tso" => {
-            &["tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation"]
-        }
+        "tcp-segmentation-offload" | "tso" => &[
+            "tx-tcp-segmentation",
+            "tx-tcp-ecn-segmentation",
+            "tx-tcp-mangleid-segmentation",
+            "tx-tcp6-segmentation",
+        ],
         "generic-segmentation-offload" | "gso" => &["tx-generic-segmentation"],
         "generic-receive-offload" | "gro" => &["rx-gro"],
         "large-receive-offload" | "lro" => &["rx-lro"],
@@ -210,7 +213,9 @@ impl Ethtool {
                 tx: words[6],
                 combined: words[8],
             })),
-            Err(EthtoolError::Ioctl { source, .. }) if source.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+            Err(EthtoolError::Ioctl { source, .. }) if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
@@ -246,7 +251,8 @@ impl Ethtool {
         request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
         // SAFETY: the kernel reads the name, and reads and writes the command's structure, whose length it takes
         // from the command and from the counts in it, which the callers made the buffer fit.
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+        let result =
+            unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
         if result < 0 {
             let source = io::Error::last_os_error();
             return Err(EthtoolError::Ioctl { link: link.to_owned(), what, source });

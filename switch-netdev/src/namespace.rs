@@ -245,10 +245,17 @@ fn check_name(name: &str) -> Result<(), NamespaceError> {
 fn share_directory() -> io::Result<()> {
     let directory = Path::new(NETNS_DIRECTORY);
     fs::create_dir_all(directory)?;
-    let share = || mount(None::<&str>, directory, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    let share =
+        || mount(None::<&str>, directory, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
     match share() {
         Err(nix::errno::Errno::EINVAL) => {
-            mount(Some(directory), directory, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+            mount(
+                Some(directory),
+                directory,
+                None::<&str>,
+                MsFlags::MS_BIND | MsFlags::MS_REC,
+                None::<&str>,
+            )?;
             share()?;
         }
         other => other?,

@@ -94,7 +94,8 @@ impl PacketOut {
         // Type 0: it receives nothing.
         let fd = packet_socket::open(0).map_err(failed("open it"))?;
         let raw = fd.as_raw_fd();
-        set_option(raw, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1i32).map_err(failed("bypass queueing"))?;
+        set_option(raw, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1i32)
+            .map_err(failed("bypass queueing"))?;
         set_option(raw, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER)
             .or_else(|_| set_option(raw, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER))
             .map_err(failed("size its buffer"))?;

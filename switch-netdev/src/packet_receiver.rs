@@ -20,6 +20,8 @@ use crate::sys::set_option;
 const BATCH: usize = 64;
 /// Bytes of queued frames, as the kernel accounts them.
 const RECEIVE_BUFFER: i32 = 16 << 20;
+/// Where classic BPF finds a frame's queue.
+const QUEUE_FIELD: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_QUEUE) as u32;
 
 /// Why a packet socket for upcalls could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,18 +47,17 @@ pub struct PacketReceiver {
 impl PacketReceiver {
     /// Opens a socket for frames of up to `pair_mtu` bytes behind the Ethernet header.
     pub fn open(link: &str, queue: u32, pair_mtu: u32) -> Result<PacketReceiver, PacketReceiverError> {
-        let ifindex = Links::open()?.by_name(link)?.ifindex;
-        let failed = |what| {
-            move |source| PacketReceiverError::Socket { link: link.to_owned(), queue, what, source }
-        };
+        let found = Links::open()?.by_name(link)?;
+        let failed =
+            |what| move |source| PacketReceiverError::Socket { link: link.to_owned(), queue, what, source };
         // Protocol 0 receives nothing until the filter is in place.
         let fd = packet_socket::open(0).map_err(failed("open it"))?;
         let raw = fd.as_raw_fd();
-        attach_filter(raw, queue).map_err(failed("attach its filter"))?;
+        attach_filter(raw, queue, found.rx_queues).map_err(failed("attach its filter"))?;
         set_option(raw, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER)
             .or_else(|_| set_option(raw, libc::SOL_SOCKET, libc::SO_RCVBUF, &RECEIVE_BUFFER))
             .map_err(failed("size its buffer"))?;
-        packet_socket::bind(&fd, ifindex, UPCALL_ETH_TYPE).map_err(failed("bind it"))?;
+        packet_socket::bind(&fd, found.ifindex, UPCALL_ETH_TYPE).map_err(failed("bind it"))?;
         let frame_size = frame_bytes(pair_mtu);
         Ok(PacketReceiver {
             fd,
@@ -68,17 +69,23 @@ impl PacketReceiver {
     }
 }
 
-/// Keeps frames that arrived on one queue. The kernel holds a received frame's queue plus one where the device
-/// recorded it (`skb_record_rx_queue`), and the queue chosen by the sender where it did not, on a veth without XDP.
-fn attach_filter(fd: i32, queue: u32) -> io::Result<()> {
+/// Keeps the frames of one queue; the first queue's socket also takes what names no queue of the link.
+///
+/// The queue is the sender's: a veth leaves it as it is, with and without XDP (since Linux 5.17). A frame that came
+/// into the pair by an XDP redirect names none, that is the first.
+fn attach_filter(fd: i32, queue: u32, queues: u32) -> io::Result<()> {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let queue_field = (libc::SKF_AD_OFF + libc::SKF_AD_QUEUE) as u32;
-    let mut program = [
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, queue_field),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, queue),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-    ];
+    let load = instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, QUEUE_FIELD);
+    let jump = |test: u32, k, yes, no| instruction(libc::BPF_JMP | test | libc::BPF_K, yes, no, k);
+    let keep = instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX);
+    let leave = instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0);
+    let mut program = if queue == 0 {
+        // Keep the first queue's, and what is beyond the last.
+        let last = queues.saturating_sub(1);
+        vec![load, jump(libc::BPF_JEQ, 0, 1, 0), jump(libc::BPF_JGT, last, 0, 1), keep, leave]
+    } else {
+        vec![load, jump(libc::BPF_JEQ, queue, 0, 1), keep, leave]
+    };
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
 }

@@ -30,7 +30,11 @@ pub(crate) fn bind(fd: &OwnedFd, ifindex: u32, eth_type: u16) -> io::Result<()> 
     let address = address(ifindex, eth_type);
     // SAFETY: the address is that long and lives through the call.
     let result = unsafe {
-        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

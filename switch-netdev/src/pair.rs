@@ -94,7 +94,9 @@ impl UpcallPair {
 
     /// Brings both ends into the state that the module's head describes.
     fn ready(links: Links, names: &[String; 2], queues: u32, mtu: u32) -> Result<UpcallPair, PairError> {
-        let find = || -> Result<(Link, Link), LinkError> { Ok((links.by_name(&names[0])?, links.by_name(&names[1])?)) };
+        let find = || -> Result<(Link, Link), LinkError> {
+            Ok((links.by_name(&names[0])?, links.by_name(&names[1])?))
+        };
         let (up0, up1) = find()?;
         let mut pair = UpcallPair { links, up0, up1, queues, mtu, keep: false };
         let ethtool = Ethtool::open()?;

@@ -65,7 +65,12 @@ pub enum Receiver {
 impl Receiver {
     /// Opens the receiver of one queue of `up1` for frames of up to `pair_mtu` bytes behind the Ethernet header:
     /// AF_XDP if it can take frames of that size, else a packet socket. `options.frame_size` is chosen here.
-    pub fn open(link: &str, queue: u32, pair_mtu: u32, options: XskOptions) -> Result<Receiver, ReceiverError> {
+    pub fn open(
+        link: &str,
+        queue: u32,
+        pair_mtu: u32,
+        options: XskOptions,
+    ) -> Result<Receiver, ReceiverError> {
         let frame_size = if largest_single_frame(2048) >= frame_bytes(pair_mtu) { 2048 } else { 4096 };
         let socket = UpcallSocket::open(link, queue, XskOptions { frame_size, ..options })?;
         if socket.multi_buffer() || largest_single_frame(frame_size) >= frame_bytes(pair_mtu) {

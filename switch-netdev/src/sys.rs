@@ -7,7 +7,13 @@ use std::os::fd::RawFd;
 pub(crate) fn set_option<T>(fd: RawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     // SAFETY: the value is readable for its size; the kernel copies it.
     let result = unsafe {
-        libc::setsockopt(fd, level, option, std::ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t)
+        libc::setsockopt(
+            fd,
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -74,7 +74,10 @@ impl Links {
             // No number: the peer is here, which is where the socket is, not the calling thread.
             None => self.own_namespace()?,
             Some(nsid) => self.namespace_of(nsid)?.ok_or_else(|| LinkError::NotFound {
-                link: format!("#{ifindex}, the peer of {}: its network namespace is hidden from here", link.name),
+                link: format!(
+                    "#{ifindex}, the peer of {}: its network namespace is hidden from here",
+                    link.name
+                ),
             })?,
         };
         let peer = Links::open_in(&namespace)?.by_index(ifindex)?;
@@ -107,9 +110,12 @@ impl Links {
             .raw(&[libc::AF_UNSPEC as u8])
             .attr_u32(NETNSA_FD, namespace.as_fd().as_raw_fd() as u32);
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let ids = socket
-            .request(request, |m| m.attributes(1).find(NETNSA_NSID).and_then(attr_u32))
-            .map_err(LinkError::List)?;
+        let ids = match socket.request(request, |m| m.attributes(1).find(NETNSA_NSID).and_then(attr_u32)) {
+            Ok(ids) => ids,
+            // A file among the names that is no namespace: one in the making, or in the taking down.
+            Err(e) if e.errno() == Some(libc::EINVAL) => return Ok(None),
+            Err(e) => return Err(LinkError::List(e)),
+        };
         Ok(ids.first().map(|id| *id as i32).filter(|id| *id != NOT_ASSIGNED))
     }
 

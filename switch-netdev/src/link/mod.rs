@@ -25,7 +25,9 @@ pub const NAME_MAX: usize = 15;
 pub enum LinkError {
     #[error("no interface {link}")]
     NotFound { link: String },
-    #[error("{name:?} is not an interface name: 1 to {NAME_MAX} bytes, no '/', ':' or space, not \".\" or \"..\"")]
+    #[error(
+        "{name:?} is not an interface name: 1 to {NAME_MAX} bytes, no '/', ':' or space, not \".\" or \"..\""
+    )]
     BadName { name: String },
     #[error("interface {link}: cannot {what}: {source}")]
     Request { link: String, what: &'static str, source: NetlinkError },
@@ -44,7 +46,9 @@ impl LinkError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             LinkError::NotFound { .. } => Some(libc::ENODEV),
-            LinkError::Request { source, .. } | LinkError::List(source) | LinkError::Open(source) => source.errno(),
+            LinkError::Request { source, .. } | LinkError::List(source) | LinkError::Open(source) => {
+                source.errno()
+            }
             LinkError::Sysctl { source, .. } => source.raw_os_error(),
             LinkError::BadName { .. } | LinkError::Namespace(_) => None,
         }

@@ -48,7 +48,10 @@ fn link(message: &Message<'_>) -> Option<Link> {
             libc::IFLA_LINKINFO => link_info(&mut link, Attributes(payload)),
             libc::IFLA_STATS64 => link.statistics = statistics(payload),
             libc::IFLA_XDP => {
-                link.xdp = Attributes(payload).find(IFLA_XDP_ATTACHED).and_then(attr_u8).map_or(XdpAttached::None, xdp);
+                link.xdp = Attributes(payload)
+                    .find(IFLA_XDP_ATTACHED)
+                    .and_then(attr_u8)
+                    .map_or(XdpAttached::None, xdp);
             }
             _ => {}
         }

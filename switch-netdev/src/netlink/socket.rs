@@ -34,7 +34,8 @@ impl NetlinkSocket {
     pub(crate) fn open(protocol: i32) -> Result<NetlinkSocket, NetlinkError> {
         let fd = open(protocol, 0).map_err(NetlinkError::Socket)?;
         let timeout = libc::timeval { tv_sec: TIMEOUT_SECONDS, tv_usec: 0 };
-        set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, &timeout).map_err(NetlinkError::Socket)?;
+        set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, &timeout)
+            .map_err(NetlinkError::Socket)?;
         // The explanations and the strict checking of dump filters are comforts: a kernel may lack them.
         let _ = set_option(fd.as_raw_fd(), libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, &1i32);
         Ok(NetlinkSocket { fd, sequence: 0, buffer: vec![0; BUFFER] })
@@ -121,7 +122,10 @@ fn refusal(message: &Message<'_>) -> Result<(), NetlinkError> {
         let rest = message.payload.get(4 + ((echoed + 3) & !3)..).unwrap_or(&[]);
         Attributes(rest).find(NLMSGERR_ATTR_MSG).map(attr_string)
     });
-    Err(NetlinkError::Refused { source: io::Error::from_raw_os_error(code.wrapping_neg()), message: text.flatten() })
+    Err(NetlinkError::Refused {
+        source: io::Error::from_raw_os_error(code.wrapping_neg()),
+        message: text.flatten(),
+    })
 }
 
 /// Opens a non-blocking socket that receives the events of multicast groups (bit n-1 for group n), with room for

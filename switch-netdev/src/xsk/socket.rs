@@ -9,9 +9,9 @@ use xsk_rs::socket::{RxQueue, Socket, TxQueue};
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::umem::{CompQueue, FillQueue, Umem};
 
+use super::UpcallSocketError;
 use super::pieces::{Piece, Pieces};
 use super::umem::{XskOptions, allocate, ring};
-use super::UpcallSocketError;
 use crate::receiver::{ReceiverStatistics, UpcallReceiver};
 
 /// After a process was killed, its queue stays bound for up to 0.2 s, and after a busy one for longer.
@@ -41,8 +41,9 @@ impl UpcallSocket {
     /// tried again for up to 2 s.
     pub fn open(link: &str, queue: u32, options: XskOptions) -> Result<UpcallSocket, UpcallSocketError> {
         let bind = |source| UpcallSocketError::Bind { link: link.to_owned(), queue, source };
-        let interface: Interface =
-            link.parse().map_err(|_| bind(io::Error::new(io::ErrorKind::InvalidInput, "not an interface name")))?;
+        let interface: Interface = link
+            .parse()
+            .map_err(|_| bind(io::Error::new(io::ErrorKind::InvalidInput, "not an interface name")))?;
         let rx_ring = ring(link, queue, "the receive ring", options.rx_ring)?;
         let deadline = Instant::now() + BUSY_PATIENCE;
         let mut multi_buffer = true;

@@ -42,7 +42,8 @@ pub(super) fn allocate(
     options: &XskOptions,
 ) -> Result<(Umem, Vec<FrameDesc>), UpcallSocketError> {
     let bad = |what, value| UpcallSocketError::BadOption { link: link.to_owned(), queue, what, value };
-    let frame_size = FrameSize::new(options.frame_size).map_err(|_| bad("the frame size", options.frame_size))?;
+    let frame_size =
+        FrameSize::new(options.frame_size).map_err(|_| bad("the frame size", options.frame_size))?;
     let config = UmemConfig::builder()
         .frame_size(frame_size)
         .fill_queue_size(ring(link, queue, "the fill ring", options.fill_ring)?)

@@ -11,6 +11,8 @@ const BPF_MAP_TYPE_XSKMAP: u32 = 17;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 /// `union bpf_attr`, as words.
@@ -18,7 +20,8 @@ type Attributes = [u32; 32];
 
 fn bpf(command: i32, attributes: &mut Attributes) -> io::Result<i32> {
     // SAFETY: the attributes are as long as said, and what they point at lives through the call (see the callers).
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of::<Attributes>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of::<Attributes>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
@@ -34,7 +37,11 @@ fn pointer(attributes: &mut Attributes, at: usize, value: u64) {
 }
 
 const fn instruction(code: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
-    code as u64 | (dst as u64) << 8 | (src as u64) << 12 | (offset as u16 as u64) << 16 | (imm as u32 as u64) << 32
+    code as u64
+        | (dst as u64) << 8
+        | (src as u64) << 12
+        | (offset as u16 as u64) << 16
+        | (imm as u32 as u64) << 32
 }
 
 /// A program on a link, and its socket map; detached on drop.
@@ -47,15 +54,24 @@ pub struct Attached {
 impl Attached {
     /// Attaches to a link of the calling thread's namespace; `frags` admits frames in several pieces.
     pub fn new(ifindex: u32, frags: bool) -> io::Result<Attached> {
+        Attached::with_default(ifindex, frags, XDP_DROP)
+    }
+
+    /// Attaches a program that passes every frame for which no socket is in the map.
+    pub fn passing(ifindex: u32) -> io::Result<Attached> {
+        Attached::with_default(ifindex, true, XDP_PASS)
+    }
+
+    fn with_default(ifindex: u32, frags: bool, verdict: i32) -> io::Result<Attached> {
         let mut map = [0; 32];
         map[0..4].copy_from_slice(&[BPF_MAP_TYPE_XSKMAP, 4, 4, 64]);
         let map = owned(bpf(BPF_MAP_CREATE, &mut map))?;
-        // return bpf_redirect_map(&map, ctx->rx_queue_index, XDP_DROP);
+        // return bpf_redirect_map(&map, ctx->rx_queue_index, verdict);
         let program = [
             instruction(0x61, 2, 1, 16, 0),
             instruction(0x18, 1, 1, 0, map.as_raw_fd()),
             instruction(0, 0, 0, 0, 0),
-            instruction(0xb7, 3, 0, 0, 1),
+            instruction(0xb7, 3, 0, 0, verdict),
             instruction(0x85, 0, 0, 0, 51),
             instruction(0x95, 0, 0, 0, 0),
         ];

@@ -9,11 +9,13 @@ use crate::support;
 fn a_namespace_is_known_to_ip_and_gone_after_drop() {
     let Some(ns) = support::namespace() else { return };
     let name = ns.name().to_owned();
-    let list = || support::stdout({
-        let mut c = std::process::Command::new("ip");
-        c.args(["netns", "list"]);
-        c
-    });
+    let list = || {
+        support::stdout({
+            let mut c = std::process::Command::new("ip");
+            c.args(["netns", "list"]);
+            c
+        })
+    };
     assert!(list().contains(&name));
     let lo = Links::open_in(&ns).expect("links").by_name("lo").expect("lo");
     assert!(lo.is_up());

@@ -2,7 +2,10 @@
 //! says so and does nothing.
 
 mod bpf;
+mod events;
+mod internal_ports;
 mod links;
 mod output;
+mod ports;
 mod support;
 mod upcalls;

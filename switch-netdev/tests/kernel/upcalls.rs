@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use switch_netdev::packet_receiver::PacketReceiver;
 use switch_netdev::{
-    Ethtool, LinkError, Links, NamedNamespace, PacketOut, Receiver, Sent, UpcallPair, UpcallReceiver, UpcallSocket,
+    Ethtool, LinkError, Links, PacketOut, Receiver, Sent, UpcallPair, UpcallReceiver, UpcallSocket,
     XskOptions,
 };
 
@@ -66,7 +68,7 @@ fn the_pair_is_ready_and_leaves_nothing() {
 fn frames_come_over_af_xdp() {
     let Some(ns) = support::namespace() else { return };
     ns.run(|| {
-        let pair = UpcallPair::create("xsk", 2, 1500).expect("pair");
+        let pair = UpcallPair::create("xsk", 1, 1500).expect("pair");
         let mut socket = UpcallSocket::open("slu-xsk1", 0, small()).expect("socket");
         let program = Attached::new(pair.up1().ifindex, true).expect("program");
         program.insert(0, socket.fd()).expect("into the map");
@@ -164,31 +166,83 @@ fn a_busy_queue_is_waited_for() {
     .expect("enter");
 }
 
-/// Sends from a queue of the first end, by what TC would do with `queue_mapping`, and by a plain sender.
-fn packet_receivers(ns: &NamedNamespace) {
-    ns.run(|| {
-        let pair = UpcallPair::create("pkt", 2, 9000).expect("pair");
-        let mut first = PacketReceiver::open("slu-pkt1", 0, pair.mtu()).expect("receiver");
-        let mut second = PacketReceiver::open("slu-pkt1", 1, pair.mtu()).expect("receiver");
-        assert!(!first.is_xdp());
-        let mut out = PacketOut::open().expect("output");
-        for i in 0..200 {
-            out.push(pair.up0().ifindex, &frame(TYPE, i, if i % 2 == 0 { 9078 } else { 64 }));
+/// Sends frames from one CPU after the other, whose number is the veth's queue, and returns how many of each queue
+/// came to each receiver.
+fn spread(
+    pair: &UpcallPair,
+    receivers: &mut [&mut dyn UpcallReceiver; 2],
+    sizes: [usize; 2],
+) -> [[u32; 2]; 2] {
+    let mut out = PacketOut::open().expect("output");
+    let own = sched_getaffinity(Pid::from_raw(0)).expect("affinity");
+    for cpu in 0..2usize {
+        let mut one = CpuSet::new();
+        one.set(cpu).expect("a CPU");
+        sched_setaffinity(Pid::from_raw(0), &one).expect("two CPUs");
+        for i in 0..100 {
+            out.push(pair.up0().ifindex, &frame(TYPE, cpu as u32, sizes[i % 2]));
         }
         assert!(out.flush().iter().all(|r| *r == Sent::Yes));
-        let mut seen = [0u32; 200];
-        for receiver in [&mut first, &mut second] {
-            while receiver.wait(Duration::from_millis(100)).expect("wait") {
-                receiver.recv_batch(&mut |f| seen[number(f) as usize] += 1).expect("receive");
-            }
+    }
+    sched_setaffinity(Pid::from_raw(0), &own).expect("as before");
+    let mut seen = [[0; 2]; 2];
+    for (receiver, seen) in receivers.iter_mut().zip(&mut seen) {
+        while receiver.wait(Duration::from_millis(200)).expect("wait") {
+            receiver
+                .recv_batch(&mut |f| {
+                    assert!(sizes.contains(&f.len()));
+                    seen[number(f) as usize] += 1;
+                })
+                .expect("receive");
         }
-        assert!(seen.iter().all(|n| *n == 1), "each frame once, on one queue: {seen:?}");
+    }
+    seen
+}
+
+fn one_cpu() -> bool {
+    let one = std::thread::available_parallelism().is_ok_and(|n| n.get() < 2);
+    if one {
+        eprintln!("skipped: needs two CPUs");
+    }
+    one
+}
+
+#[test]
+fn each_queue_has_its_own_socket() {
+    let Some(ns) = support::namespace() else { return };
+    if one_cpu() {
+        return;
+    }
+    ns.run(|| {
+        let pair = UpcallPair::create("two", 2, 1500).expect("pair");
+        let mut first = UpcallSocket::open("slu-two1", 0, small()).expect("socket");
+        let mut second = UpcallSocket::open("slu-two1", 1, small()).expect("socket");
+        let program = Attached::new(pair.up1().ifindex, true).expect("program");
+        program.insert(0, first.fd()).expect("into the map");
+        program.insert(1, second.fd()).expect("into the map");
+        assert_eq!(spread(&pair, &mut [&mut first, &mut second], [64, 1500]), [[100, 0], [0, 100]]);
     })
     .expect("enter");
 }
 
 #[test]
-fn jumbo_frames_come_over_packet_sockets() {
+fn jumbo_frames_come_over_packet_sockets_queue_by_queue() {
     let Some(ns) = support::namespace() else { return };
-    packet_receivers(&ns);
+    if one_cpu() {
+        return;
+    }
+    ns.run(|| {
+        let pair = UpcallPair::create("pkt", 2, 9000).expect("pair");
+        let mut first = PacketReceiver::open("slu-pkt1", 0, pair.mtu()).expect("receiver");
+        let mut second = PacketReceiver::open("slu-pkt1", 1, pair.mtu()).expect("receiver");
+        assert!(!first.is_xdp());
+        assert_eq!(spread(&pair, &mut [&mut first, &mut second], [64, 9078]), [[100, 0], [0, 100]]);
+        drop((first, second));
+        // Under a program that passes them, frames keep their queues.
+        let _program = Attached::passing(pair.up1().ifindex).expect("program");
+        let mut first = PacketReceiver::open("slu-pkt1", 0, pair.mtu()).expect("receiver");
+        let mut second = PacketReceiver::open("slu-pkt1", 1, pair.mtu()).expect("receiver");
+        assert_eq!(spread(&pair, &mut [&mut first, &mut second], [64, 9078]), [[100, 0], [0, 100]]);
+    })
+    .expect("enter");
 }
