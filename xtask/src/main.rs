@@ -3,11 +3,17 @@
 
 mod bench;
 mod build;
+mod daemon;
+mod demo;
 mod interrupt;
+mod netns;
+mod packet;
 mod process;
+mod run;
 mod setup;
 mod step;
 mod terminal;
+mod traffic;
 mod workspace;
 
 use std::process::ExitCode;
@@ -39,6 +45,8 @@ enum Verb {
     Setup(setup::Args),
     /// Build the eBPF programs and target/release/sluice
     Build(build::Args),
+    /// Run the switch: as a demo with four VMs, or between named interfaces
+    Run(run::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,9 +67,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     interrupt::watch()?;
-    let workspace = Workspace::find()?;
     match cli.verb {
-        Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
-        Verb::Build(args) => build::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
+        Verb::Setup(args) => setup::run(&Workspace::find()?, &args).map(|()| ExitCode::SUCCESS),
+        Verb::Build(args) => build::run(&Workspace::find()?, &args).map(|()| ExitCode::SUCCESS),
+        Verb::Run(args) => run::run(args),
     }
 }
