@@ -26,6 +26,15 @@ const fn done(stored: bool) -> Option<()> {
     if stored { Some(()) } else { None }
 }
 
+/// The protocol of the layer-4 header, or 0 if it is not whole.
+#[inline(always)]
+fn l4_proto<E: Editor>(packet: E, walk: &Walk) -> u8 {
+    if walk.l4_proto == ICMPV6 && packet.load::<1>(walk.l4 as usize, 8).is_none() {
+        return 0;
+    }
+    walk.l4_proto
+}
+
 #[inline(always)]
 pub fn set_eth<E: Editor>(packet: E, _walk: &Walk, a: &Action) -> Option<()> {
     let [w0, w1] = packet.load::<2>(0, 12)?;
@@ -98,7 +107,7 @@ fn set_ipv6_address<E: Editor>(
     if covered {
         let before = sum64(old0) + sum64(old1);
         let after = sum64(new[0]) + sum64(new[1]);
-        packet.mend(walk.l4 as usize, walk.l4_proto, Change { before, after, pseudo: true });
+        packet.mend(walk.l4 as usize, l4_proto(packet, walk), Change { before, after, pseudo: true });
     }
     done(packet.store(at, 16, &new, Cover::Plain))
 }
@@ -162,7 +171,8 @@ pub fn set_ports<E: Editor>(packet: E, walk: &Walk, a: &Action) -> Option<()> {
 
 #[inline(always)]
 pub fn set_icmp<E: Editor>(packet: E, walk: &Walk, a: &Action) -> Option<()> {
-    if walk.l4_proto != ICMP && walk.l4_proto != ICMPV6 {
+    let proto = l4_proto(packet, walk);
+    if proto != ICMP && proto != ICMPV6 {
         return None;
     }
     change_l4::<E, 1>(packet, walk, 0, 2, [a.v[0]], [a.v[1]])
@@ -243,8 +253,9 @@ fn is_nd<E: Editor>(packet: E, walk: &Walk) -> bool {
     if walk.l4_proto != ICMPV6 {
         return false;
     }
-    let Some([type_and_code]) = packet.load::<1>(walk.l4 as usize, 2) else { return false };
-    type_and_code == 135 || type_and_code == 136
+    let Some([head, ..]) = packet.load::<3>(walk.l4 as usize, 24) else { return false };
+    // Type, and code 0.
+    head & LOW16 == 135 || head & LOW16 == 136
 }
 
 /// Target address.
