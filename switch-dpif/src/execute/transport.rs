@@ -107,7 +107,8 @@ pub(super) fn set_icmp(
     protocol(packet).filter(|p| matches!(*p, ICMP | ICMPV6)).ok_or(Misfit::NoHeader(layer))?;
     let l4 = packet.l4();
     let header = &mut packet.frame_mut()[l4..];
-    let bytes = |k: &FlowKey| [k.tp_src.to_be_bytes()[1], k.tp_dst.to_be_bytes()[1]];
+    // The fields are be16: the byte is the second one in memory.
+    let bytes = |k: &FlowKey| [k.tp_src.to_ne_bytes()[1], k.tp_dst.to_ne_bytes()[1]];
     let before = checksum::sum_bytes(&header[0..2]);
     merge(&mut header[0..2], &bytes(value), &bytes(&mask.0));
     let after = checksum::sum_bytes(&header[0..2]);
