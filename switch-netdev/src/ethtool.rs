@@ -69,7 +69,7 @@ pub struct Channels {
 }
 
 /// The kernel's names behind a name of `ethtool -K`; a kernel's name stands for itself.
-fn kernel_names<'a>(name: &'a str) -> Vec<&'a str> {
+fn kernel_names(name: &str) -> Vec<&str> {
     let some: &[&'static str] = match name {
         "rx-checksumming" | "rx" => &["rx-checksum"],
         "tx-checksumming" | "tx" => &[

@@ -58,7 +58,7 @@ pub enum ReceiverError {
 
 /// An opened receiver of either kind.
 pub enum Receiver {
-    Xsk(UpcallSocket),
+    Xsk(Box<UpcallSocket>),
     Packet(PacketReceiver),
 }
 
@@ -74,7 +74,7 @@ impl Receiver {
         let frame_size = if largest_single_frame(2048) >= frame_bytes(pair_mtu) { 2048 } else { 4096 };
         let socket = UpcallSocket::open(link, queue, XskOptions { frame_size, ..options })?;
         if socket.multi_buffer() || largest_single_frame(frame_size) >= frame_bytes(pair_mtu) {
-            return Ok(Receiver::Xsk(socket));
+            return Ok(Receiver::Xsk(Box::new(socket)));
         }
         drop(socket);
         Ok(Receiver::Packet(PacketReceiver::open(link, queue, pair_mtu)?))
@@ -82,7 +82,7 @@ impl Receiver {
 
     pub fn as_dyn(&mut self) -> &mut dyn UpcallReceiver {
         match self {
-            Receiver::Xsk(socket) => socket,
+            Receiver::Xsk(socket) => socket.as_mut(),
             Receiver::Packet(socket) => socket,
         }
     }

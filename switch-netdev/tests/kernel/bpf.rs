@@ -1,4 +1,5 @@
-//! The smallest XDP program that hands frames to AF_XDP, loaded by bare system calls: this crate attaches none.
+//! The smallest programs that hand frames to AF_XDP, and that push a tag, loaded by bare system calls: this crate
+//! attaches none.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -9,7 +10,9 @@ const BPF_PROG_LOAD: i32 = 5;
 const BPF_LINK_CREATE: i32 = 28;
 const BPF_MAP_TYPE_XSKMAP: u32 = 17;
 const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_EGRESS: u32 = 47;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
@@ -44,6 +47,45 @@ const fn instruction(code: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
         | (imm as u32 as u64) << 32
 }
 
+fn load(kind: u32, program: &[u64], flags: u32) -> io::Result<OwnedFd> {
+    let mut load = [0; 32];
+    load[0] = kind;
+    load[1] = program.len() as u32;
+    pointer(&mut load, 2, program.as_ptr() as u64);
+    pointer(&mut load, 4, c"GPL".as_ptr() as u64);
+    load[11] = flags;
+    owned(bpf(BPF_PROG_LOAD, &mut load))
+}
+
+fn attach(program: &OwnedFd, ifindex: u32, hook: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut link = [0; 32];
+    link[0..4].copy_from_slice(&[program.as_raw_fd() as u32, ifindex, hook, flags]);
+    owned(bpf(BPF_LINK_CREATE, &mut link))
+}
+
+/// A program that pushes a VLAN tag onto what a link sends; detached on drop.
+pub struct Tagger {
+    _program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Tagger {
+    /// Attaches to a link of the calling thread's namespace.
+    pub fn new(ifindex: u32, vlan: i32) -> io::Result<Tagger> {
+        // bpf_skb_vlan_push(skb, htons(ETH_P_8021Q), vlan); return TC_ACT_OK;
+        let program = [
+            instruction(0xb7, 2, 0, 0, i32::from(0x8100u16.to_be())),
+            instruction(0xb7, 3, 0, 0, vlan),
+            instruction(0x85, 0, 0, 0, 18),
+            instruction(0xb7, 0, 0, 0, 0),
+            instruction(0x95, 0, 0, 0, 0),
+        ];
+        let program = load(BPF_PROG_TYPE_SCHED_CLS, &program, 0)?;
+        let link = attach(&program, ifindex, BPF_TCX_EGRESS, 0)?;
+        Ok(Tagger { _program: program, _link: link })
+    }
+}
+
 /// A program on a link, and its socket map; detached on drop.
 pub struct Attached {
     map: OwnedFd,
@@ -75,16 +117,8 @@ impl Attached {
             instruction(0x85, 0, 0, 0, 51),
             instruction(0x95, 0, 0, 0, 0),
         ];
-        let mut load = [0; 32];
-        load[0] = BPF_PROG_TYPE_XDP;
-        load[1] = program.len() as u32;
-        pointer(&mut load, 2, program.as_ptr() as u64);
-        pointer(&mut load, 4, c"GPL".as_ptr() as u64);
-        load[11] = if frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
-        let program = owned(bpf(BPF_PROG_LOAD, &mut load))?;
-        let mut link = [0; 32];
-        link[0..4].copy_from_slice(&[program.as_raw_fd() as u32, ifindex, BPF_XDP, XDP_FLAGS_DRV_MODE]);
-        let link = owned(bpf(BPF_LINK_CREATE, &mut link))?;
+        let program = load(BPF_PROG_TYPE_XDP, &program, if frags { BPF_F_XDP_HAS_FRAGS } else { 0 })?;
+        let link = attach(&program, ifindex, BPF_XDP, XDP_FLAGS_DRV_MODE)?;
         Ok(Attached { map, _program: program, _link: link })
     }
 

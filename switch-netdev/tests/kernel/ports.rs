@@ -1,13 +1,15 @@
 //! Ports: the hook's choice, preparation and restoration.
 
+use std::time::Duration;
+
 use switch_netdev::link::VethSpec;
 use switch_netdev::xdp_features::{XdpFeatures, xdp_features};
 use switch_netdev::{
-    Ethtool, Hook, HookChoice, HookWish, Links, PrepareError, Prepared, Preparer, XdpOutput, choose_hook,
-    xdp_output,
+    Ethtool, Hook, HookChoice, HookWish, Links, PrepareError, Prepared, Preparer, UpcallReceiver,
+    UpcallSocket, XdpOutput, XskOptions, choose_hook, xdp_output,
 };
 
-use crate::bpf::Attached;
+use crate::bpf::{Attached, Tagger};
 use crate::support;
 
 fn choice(hook: Hook) -> HookChoice {
@@ -79,38 +81,34 @@ fn what_a_user_set_before_stays_after() {
 
 #[test]
 fn a_tagged_frame_keeps_its_tag_once_the_peer_is_prepared() {
-    use std::time::Duration;
-    use switch_netdev::{UpcallReceiver, UpcallSocket, XskOptions};
     let Some(here) = support::namespace() else { return };
     let Some(there) = support::namespace() else { return };
     let (port, far) = support::veth(&here, "p0", &there, "e0");
-    let tagger = there.output("tc", &["qdisc", "add", "dev", "e0", "clsact"]).and_then(|_| {
-        there.output(
-            "tc",
-            &["filter", "add", "dev", "e0", "egress", "matchall", "action", "vlan", "push", "id", "7"],
-        )
-    });
-    if let Err(error) = tagger {
-        eprintln!("skipped: this kernel pushes no tags by TC: {error}");
-        return;
-    }
+    // It leaves the tag beside the frame, as a bridge, a VLAN device or another switch in the namespace would.
+    let _tagger = match there.run(|| Tagger::new(far.ifindex, 7)).expect("enter") {
+        Ok(tagger) => tagger,
+        Err(error) => return eprintln!("skipped: this kernel has no tcx: {error}"),
+    };
+    let frame = support::frame(0x88b5, 1, 64);
     here.run(|| {
-        let preparer = Preparer::open().expect("preparer");
-        let prepared = preparer.prepare(port.ifindex, &choice(Hook::Xdp), None).expect("prepare");
         let mut socket = UpcallSocket::open("p0", 0, XskOptions::default()).expect("socket");
         let program = Attached::new(port.ifindex, true).expect("program");
         program.insert(0, socket.fd()).expect("into the map");
-        let frame = support::frame(0x88b5, 1, 64);
-        // Not by PacketOut, which goes past TC.
-        there.run(|| support::send_through_tc(far.ifindex, &frame)).expect("enter");
-        assert!(socket.wait(Duration::from_secs(1)).expect("wait"));
-        socket
-            .recv_batch(&mut |f| {
-                assert_eq!(&f[12..16], &[0x81, 0, 0, 7], "the tag is in the frame");
-                assert_eq!(&f[16..], &frame[12..]);
-            })
-            .expect("receive");
+        let mut seen = || {
+            there.run(|| support::send_through_tc(far.ifindex, &frame)).expect("enter");
+            let mut seen = Vec::new();
+            while seen.is_empty() && socket.wait(Duration::from_secs(1)).expect("wait") {
+                socket.recv_batch(&mut |f| seen.push(f.to_vec())).expect("receive");
+            }
+            seen
+        };
+        let preparer = Preparer::open().expect("preparer");
+        assert_eq!(seen(), std::slice::from_ref(&frame), "the peer's offload hides the tag from XDP");
+        let prepared = preparer.prepare(port.ifindex, &choice(Hook::Xdp), None).expect("prepare");
+        let tagged = [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat();
+        assert_eq!(seen(), [tagged]);
         preparer.restore(&prepared).expect("restore");
+        assert_eq!(seen(), std::slice::from_ref(&frame), "as it was");
     })
     .expect("enter");
 }

@@ -1,7 +1,9 @@
 //! Namespaces, veth pairs between them, and frames.
 
+use std::os::fd::AsRawFd;
 use std::process::Command;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use switch_netdev::link::{VethEnd, VethSpec};
 use switch_netdev::{Link, Links, NamedNamespace, namespace};
 
@@ -59,8 +61,6 @@ pub fn stdout(mut command: Command) -> String {
 
 /// Sends a frame with queueing and TC on its way, which [`switch_netdev::PacketOut`] goes past.
 pub fn send_through_tc(ifindex: u32, frame: &[u8]) {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    use std::os::fd::AsRawFd;
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).expect("socket");
     // SAFETY: all zeros is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
