@@ -77,6 +77,13 @@ pub fn userspace(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     step::command(workspace, "building sluice", "build-sluice", &mut command)
 }
 
+/// Builds xtask in release form, for tests that take the demo to another kernel.
+pub fn xtask(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
+    let mut command = cargo(workspace, toolchain)?;
+    command.args(["build", "--release", "--locked", "--package", "xtask"]);
+    step::command(workspace, "building xtask for other machines", "build-xtask", &mut command)
+}
+
 /// Cargo for the workspace's own crates, with what their build scripts look for.
 pub fn cargo(workspace: &Workspace, toolchain: &Toolchain) -> Result<Command> {
     let mut command = setup::cargo();

@@ -13,6 +13,7 @@ mod run;
 mod setup;
 mod step;
 mod terminal;
+mod test;
 mod traffic;
 mod workspace;
 
@@ -47,6 +48,8 @@ enum Verb {
     Build(build::Args),
     /// Run the switch: as a demo with four VMs, or between named interfaces
     Run(run::Args),
+    /// Check format and lints, and run the tests of all crates
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,5 +74,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Setup(args) => setup::run(&Workspace::find()?, &args).map(|()| ExitCode::SUCCESS),
         Verb::Build(args) => build::run(&Workspace::find()?, &args).map(|()| ExitCode::SUCCESS),
         Verb::Run(args) => run::run(args),
+        Verb::Test(args) => test::run(&Workspace::find()?, &args),
     }
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::interrupt;
@@ -125,6 +125,57 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         end(&mut self.child);
+    }
+}
+
+/// A command with all that it starts: a process group of its own, ended when this is dropped.
+#[derive(Debug)]
+pub struct Group {
+    name: String,
+    child: Child,
+}
+
+impl Group {
+    /// Starts the command. Ctrl-C on the terminal does not reach it: xtask passes it on.
+    pub fn start(name: &str, command: &mut Command) -> Result<Group> {
+        let child = command.process_group(0).spawn().with_context(|| format!("start {name}"))?;
+        Ok(Group { name: name.to_owned(), child })
+    }
+
+    /// Waits for the command itself.
+    pub fn wait(&mut self, limit: Duration) -> Result<Ended> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().with_context(|| format!("wait for {}", self.name))? {
+                return Ok(status.into());
+            }
+            interrupt::check()?;
+            if begun.elapsed() > limit {
+                bail!("{} did not end within {} min", self.name, limit.as_secs() / 60);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> bool {
+        // The group keeps its number for as long as one process is left in it.
+        i32::try_from(self.child.id()).is_ok_and(|id| killpg(Pid::from_raw(id), signal).is_ok())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + GRACE;
+        let mut left = self.signal(Signal::SIGTERM);
+        while left && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+            let _ = self.child.try_wait();
+            left = self.signal(Signal::SIGCONT);
+        }
+        if left {
+            self.signal(Signal::SIGKILL);
+        }
+        let _ = self.child.wait();
     }
 }
 

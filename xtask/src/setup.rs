@@ -106,6 +106,16 @@ pub fn ensure(workspace: &Workspace, purposes: &[Purpose], no_install: bool) -> 
     Ok(Toolchain { compiler, bpf_linker, clang_folder })
 }
 
+/// Whether packages can be installed here at all.
+pub fn can_install() -> bool {
+    apt::present()
+}
+
+/// What is missing for the purposes, with the reason why it is needed.
+pub fn missing(purposes: &[Purpose]) -> Vec<(&'static str, &'static str)> {
+    needs::all(purposes, None).iter().filter(|n| !n.met()).map(|n| (n.what, n.why)).collect()
+}
+
 /// Cargo as the user started it.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

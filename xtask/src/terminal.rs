@@ -44,6 +44,12 @@ impl Stream {
         Stream::of(io::stderr().is_terminal())
     }
 
+    /// One without colours.
+    #[cfg(test)]
+    pub fn plain() -> Stream {
+        Stream { terminal: false, colours: false }
+    }
+
     fn of(terminal: bool) -> Stream {
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         Stream { terminal, colours }
@@ -120,8 +126,7 @@ mod tests {
     fn columns_line_up_without_colours() {
         let mut table = Table::new(["case", "value"]);
         table.row([("a longer one".into(), None), ("1".into(), Some(Paint::Good))]);
-        let plain = Stream { terminal: false, colours: false };
-        assert_eq!(table.render(plain), "  case          value\n  a longer one  1\n");
+        assert_eq!(table.render(Stream::plain()), "  case          value\n  a longer one  1\n");
     }
 
     #[test]
