@@ -115,6 +115,10 @@ pub trait Datapath: Send + Sync {
     /// Creates or changes meter `id`: `per_byte` rates are in bytes a second. A rate of 0 removes it.
     fn set_meter(&self, id: u32, per_byte: bool, rate: u64, burst: u64) -> Result<(), DatapathError>;
 
+    /// Whether a packet of `len` bytes conforms to meter `id`, which counts it then: for packets that userspace
+    /// forwards. A meter that does not exist limits nothing.
+    fn meter_admits(&self, id: u32, len: u32) -> bool;
+
     /// Milliseconds of the clock that flow statistics use.
     fn now_ms(&self) -> u64;
 }

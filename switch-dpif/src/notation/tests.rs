@@ -223,7 +223,7 @@ fn sayable(mut key: FlowKey, mask: FlowKey, tags: u8) -> (FlowKey, FlowMask) {
         }
     }
     k.normalize_kind();
-    if tags % 3 > 0 && k.kind() != switch_common::key::Kind::Short {
+    if !tags.is_multiple_of(3) && k.kind() != switch_common::key::Kind::Short {
         m.0.vlan_tpid = !0;
     }
     if tags % 3 > 1 && k.kind() != switch_common::key::Kind::Short {
