@@ -138,7 +138,7 @@ impl Datapath for UserspaceDatapath {
     }
 
     fn lookup(&self, key: &FlowKey) -> Option<FlowId> {
-        self.table.read().find(key).0.map(|f| f.id)
+        self.table.read().look_up(key)
     }
 
     fn flow(&self, id: FlowId) -> Option<FlowDump> {

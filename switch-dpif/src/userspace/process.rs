@@ -1,7 +1,5 @@
 //! The way of a packet through the userspace datapath, step by step as in the eBPF programs.
 
-use std::sync::Arc;
-
 use switch_common::action::MAX_RECIRCULATIONS;
 use switch_common::counter::{Counter, Drop};
 use switch_common::key::FlowKey;
@@ -62,11 +60,7 @@ impl UserspaceDatapath {
             self.count(Counter::Malformed as usize, 1);
         }
         // The lock is let go before anything is told to the sink, which may call back.
-        let (flow, tried) = {
-            let table = self.table.read();
-            let (flow, tried) = table.find(packet.key());
-            (flow.map(Arc::clone), tried)
-        };
+        let (flow, tried) = self.table.read().take(packet.key());
         self.count(Counter::MasksTried as usize, tried);
         match flow {
             Some(flow) => {

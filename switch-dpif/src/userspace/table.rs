@@ -100,14 +100,27 @@ impl Table {
         self.ids.values().cloned().collect()
     }
 
-    /// The flow of a key, and how many masks were tried.
-    pub fn find(&self, key: &FlowKey) -> (Option<&Arc<Flow>>, u64) {
+    /// The flow of a key, for a packet that takes it, and how many masks were tried.
+    pub fn take(&self, key: &FlowKey) -> (Option<Arc<Flow>>, u64) {
+        let (found, tried) = self.find(key);
+        let flow = found.map(|(flow, subtable)| {
+            subtable.hits.fetch_add(1, Ordering::Relaxed);
+            Arc::clone(flow)
+        });
+        (flow, tried)
+    }
+
+    /// The flow that a packet with this key would take.
+    pub fn look_up(&self, key: &FlowKey) -> Option<FlowId> {
+        self.find(key).0.map(|(flow, _)| flow.id)
+    }
+
+    fn find(&self, key: &FlowKey) -> (Option<(&Arc<Flow>, &Subtable)>, u64) {
         let mut tried = 0;
         for subtable in &self.kinds[key.kind() as usize] {
             tried += 1;
             if let Some(flow) = subtable.flows.get(&key.masked(&subtable.mask)) {
-                subtable.hits.fetch_add(1, Ordering::Relaxed);
-                return (Some(flow), tried);
+                return (Some((flow, subtable)), tried);
             }
         }
         (None, tried)
