@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use switch_classifier::Rule;
+
 use crate::actions::OfAction;
 use crate::bridge::BridgeId;
 
@@ -43,4 +45,17 @@ pub struct RuleRef {
     pub priority: i32,
     pub cookie: u64,
     pub id: RuleId,
+}
+
+/// A rule's match, priority and actions in one line, as `ovs-ofctl dump-flows` orders them.
+pub fn format_rule(rule: &Rule<OfRule>) -> String {
+    let mut text = format!("priority={}", rule.priority);
+    let matching = rule.matching().to_string();
+    if matching != "any" {
+        text += &format!(",{matching}");
+    }
+    let actions: Vec<String> = rule.payload.actions.iter().map(ToString::to_string).collect();
+    text += " actions=";
+    text += if actions.is_empty() { "drop" } else { "" };
+    text + &actions.join(",")
 }

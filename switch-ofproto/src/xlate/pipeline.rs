@@ -62,6 +62,9 @@ impl<'a> Context<'a> {
             let nested = resubmitted && table == first;
             let Some(rule) = found else {
                 self.tracer.add(StepKind::Table, nested, || format!("{:2}. No match.", table.0));
+                self.tracer.enter();
+                self.tracer.add(StepKind::Action, false, || "drop".to_owned());
+                self.tracer.leave();
                 self.refuse(Drop::Policy);
                 break;
             };
