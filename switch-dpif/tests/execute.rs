@@ -307,6 +307,17 @@ fn lists_go_where_they_say() {
 }
 
 #[test]
+fn headers_behind_too_many_tags_can_still_be_set() {
+    let frame = Spec { tags: vec![(0x88a8, 1), (0x8100, 2)], ..Spec::udp4() }.build();
+    let ttl =
+        DpAction::Set(Set::new(Layer::Ipv4, &keyed(|k| k.ip_ttl = 9), &FlowMask(keyed(|k| k.ip_ttl = !0))));
+    let r = run(&frame, &[DpAction::push_vlan(3), ttl, DpAction::output(1)]);
+    assert_eq!((r.frames[0].1[26 + 8], r.drops.len()), (9, 0));
+    let spec = Spec { tags: vec![(0, 0); 3], ..Spec::udp4() };
+    assert_eq!(checksums_are_right(&spec, &r.frames[0].1), Ok(()));
+}
+
+#[test]
 fn samples_have_a_copy() {
     let frame = Spec::udp4().build();
     let sample =

@@ -1,6 +1,6 @@
 //! A packet in userspace: its bytes, with room in front of them, and its key.
 
-use switch_common::key::{FlowKey, KEY_WORDS};
+use switch_common::key::{FLAGS_FRAG_MASK, FlowKey, KEY_WORDS, VLAN_PRESENT};
 use switch_common::parse::{Malformed, OffloadedTag, PacketMeta, Parsed, parse_frame};
 
 use super::Misfit;
@@ -14,6 +14,33 @@ const MACS: usize = 12;
 /// and the connection's original tuple.
 const CARRIED: [core::ops::Range<usize>; 2] = [9..14, 20..KEY_WORDS];
 
+/// Where the headers behind all tags are, and what they are. A pushed tag can put them out of the parser's reach,
+/// and thus out of the key; actions still find them here.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Offsets in bytes, as in [`Parsed`].
+    l3: usize,
+    l4: usize,
+    /// Host order; `None` if that header is not whole.
+    network: Option<u16>,
+    /// IP protocol.
+    proto: u8,
+    /// Fragment bits as in the key's flags, host order.
+    fragment: u16,
+}
+
+impl Place {
+    fn of(key: &FlowKey, parsed: &Parsed) -> Place {
+        Place {
+            l3: usize::from(parsed.l3),
+            l4: usize::from(parsed.l4),
+            network: (parsed.malformed != Malformed::L3).then(|| u16::from_be(key.eth_type)),
+            proto: key.ip_proto,
+            fragment: key.flags_host() & FLAGS_FRAG_MASK,
+        }
+    }
+}
+
 /// A packet that can be changed. It is at least as long as an Ethernet header, and all its VLAN tags are in the
 /// frame. Its key is always that of the bytes as they stand, except for what no header tells.
 #[derive(Clone, Debug)]
@@ -23,6 +50,7 @@ pub struct PacketBuf {
     vlan_limit: u8,
     key: FlowKey,
     parsed: Parsed,
+    place: Place,
 }
 
 impl PacketBuf {
@@ -33,10 +61,11 @@ impl PacketBuf {
         let mut bytes = Vec::with_capacity(HEADROOM + frame.len());
         bytes.resize(HEADROOM, 0);
         bytes.extend_from_slice(frame);
-        let mut packet = PacketBuf { bytes, start: HEADROOM, vlan_limit: meta.vlan_limit, key, parsed };
+        let place = Place::of(&key, &parsed);
+        let vlan_limit = meta.vlan_limit;
+        let mut packet = PacketBuf { bytes, start: HEADROOM, vlan_limit, key, parsed, place };
         if meta.tag.tpid != 0 {
             packet.insert_tag(u16::from_be(meta.tag.tpid), meta.tag.tci);
-            packet.refresh();
         }
         Some(packet)
     }
@@ -71,16 +100,21 @@ impl PacketBuf {
     }
 
     pub(super) fn l3(&self) -> usize {
-        usize::from(self.parsed.l3)
+        self.place.l3
     }
 
     pub(super) fn l4(&self) -> usize {
-        usize::from(self.parsed.l4)
+        self.place.l4
     }
 
     /// The EtherType behind all tags, in host order, if its header is whole.
     pub(super) fn network(&self) -> Option<u16> {
-        (self.parsed.malformed != Malformed::L3).then(|| u16::from_be(self.key.eth_type))
+        self.place.network
+    }
+
+    /// IP protocol, and fragment bits as in a key's flags (host order).
+    pub(super) fn datagram(&self) -> (u8, u16) {
+        (self.place.proto, self.place.fragment)
     }
 
     /// How many tags are looked behind.
@@ -90,8 +124,7 @@ impl PacketBuf {
 
     /// Pushes a tag in front of all others; both in host order.
     pub fn push_vlan(&mut self, tpid: u16, tci: u16) {
-        self.insert_tag(tpid, tci & !switch_common::key::VLAN_PRESENT);
-        self.refresh();
+        self.insert_tag(tpid, tci & !VLAN_PRESENT);
     }
 
     fn insert_tag(&mut self, tpid: u16, tci: u16) {
@@ -105,6 +138,9 @@ impl PacketBuf {
         let [t0, t1] = tpid.to_be_bytes();
         let [c0, c1] = tci.to_be_bytes();
         self.bytes[old + MACS - TAG..old + MACS].copy_from_slice(&[t0, t1, c0, c1]);
+        self.place.l3 += TAG;
+        self.place.l4 += TAG;
+        self.refresh();
     }
 
     /// Pops the outermost tag.
@@ -119,6 +155,8 @@ impl PacketBuf {
         let old = self.start;
         self.start += TAG;
         self.bytes.copy_within(old..old + MACS, self.start);
+        self.place.l3 = self.place.l3.saturating_sub(TAG);
+        self.place.l4 = self.place.l4.saturating_sub(TAG);
         self.refresh();
         Ok(())
     }
@@ -155,6 +193,10 @@ impl PacketBuf {
         if let Some((key, parsed)) = parse_frame(self.frame(), &meta) {
             let old = core::mem::replace(&mut self.key, key);
             self.parsed = parsed;
+            // A tag that is one too many hides what is behind it.
+            if !matches!(u16::from_be(key.eth_type), 0x8100 | 0x88a8) {
+                self.place = Place::of(&key, &parsed);
+            }
             self.carry(&old);
         }
     }

@@ -20,10 +20,10 @@ fn protocol(packet: &PacketBuf) -> Option<u8> {
         0x86dd => true,
         _ => return None,
     };
-    if packet.key().flags_host() & FLAGS_FRAG_LATER != 0 {
+    let (proto, fragment) = packet.datagram();
+    if fragment & FLAGS_FRAG_LATER != 0 {
         return None;
     }
-    let proto = packet.key().ip_proto;
     let need = match proto {
         TCP => 20,
         UDP | ICMP => 8,
@@ -69,7 +69,7 @@ pub(super) fn set_ports(
     mask: &FlowMask,
 ) -> Result<(), Misfit> {
     let proto = protocol(packet).filter(|p| matches!(*p, TCP | UDP | SCTP)).ok_or(Misfit::NoHeader(layer))?;
-    if proto == SCTP && packet.key().flags_host() & FLAGS_FRAG_ANY != 0 {
+    if proto == SCTP && packet.datagram().1 & FLAGS_FRAG_ANY != 0 {
         return Err(Misfit::SctpFragment);
     }
     let (l4, end) = (packet.l4(), datagram_end(packet));
