@@ -211,12 +211,6 @@ pub unsafe fn parse(view: FrameView, meta: &PacketMeta, key: *mut FlowKey) -> Op
             i += 1;
         }
         let mut kind = Kind::Short;
-        if meta.skb_mark | meta.skb_priority | meta.dp_hash != 0 {
-            kind = Kind::Full;
-            clear_rest(w);
-            *w.add(9) = meta.skb_mark as u64 | (meta.skb_priority as u64) << 32;
-            *w.add(10) = meta.dp_hash as u64;
-        }
 
         let tags = parse_tags(view, meta);
         *w.add(1) = mac_word(view.get::<u64>(0), tags.outer_tci);
@@ -301,6 +295,16 @@ pub unsafe fn parse(view: FrameView, meta: &PacketMeta, key: *mut FlowKey) -> Op
                     malformed = Malformed::L4;
                 }
             }
+        }
+
+        // Last, so that the verifier need not follow every packet above twice.
+        if meta.skb_mark | meta.skb_priority | meta.dp_hash != 0 {
+            if kind as u8 != Kind::Full as u8 {
+                clear_rest(w);
+                kind = Kind::Full;
+            }
+            *w.add(9) = meta.skb_mark as u64 | (meta.skb_priority as u64) << 32;
+            *w.add(10) = meta.dp_hash as u64;
         }
 
         let flags = tcp_flags | (net.fragment | (kind as u16) << FLAGS_KIND_SHIFT).to_be();

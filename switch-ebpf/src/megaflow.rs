@@ -4,8 +4,12 @@
 //! trusted only after the whole masked key, the mask's id and the kind have been compared.
 //!
 //! Form follows what the verifier takes: the loop over the masks hashes and tests the four tags of a bucket
-//! inline, which nearly always says "not here"; the rest is a function that is verified once.
+//! inline, which nearly always says "not here"; the rest is a function that is verified once. For the longest
+//! kind the whole step is one, called by `bpf_loop`.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_loop;
 use switch_common::counter::Counter;
 use switch_common::flow::*;
 use switch_common::hash;
@@ -116,46 +120,61 @@ unsafe fn candidate<const W: usize>(
     }
 }
 
-#[inline(always)]
-unsafe fn search<const W: usize>(
+/// One look-up under way.
+#[repr(C)]
+struct Search<const W: usize> {
+    key: *const u64,
     masks: *const MaskTable<W>,
-    kind: Kind,
-    candidate: impl Fn(*const u64, *const u64, u32, u64) -> u32,
-) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr(0) else { return NO_SLOT };
-    let Some(order) = MASK_ORDER.get_ptr(kind as u32) else { return NO_SLOT };
-    // SAFETY: valid map values; indices are brought into their bounds below.
-    unsafe {
-        let key: *const u64 = (&raw const (*scratch).key).cast();
-        let active = (&raw const (*order).active).read_volatile() & 1;
-        let list = (&raw const (*order).lists).cast::<MaskList>().add(active as usize);
-        let count = (&raw const (*list).count).read_volatile();
-        let mut found = NO_SLOT;
-        let mut tried = 0u32;
-        while (tried as usize) < MAX_MASKS {
-            if tried >= count {
-                break;
-            }
-            let mut id = (&raw const (*list).ids).cast::<u8>().add(tried as usize).read_volatile() as u64;
-            tried += 1;
-            // The compiler knows that ids are under 128 by what it has seen, or thinks so; the verifier needs to
-            // be shown.
+    list: *const MaskList,
+    // Whole words, since LLVM joins stores to halves and then misaligns them.
+    count: u64,
+    tried: u64,
+    found: u64,
+}
+
+impl<const W: usize> Search<W> {
+    #[inline(always)]
+    fn new(masks: *const MaskTable<W>, kind: Kind) -> Option<Search<W>> {
+        let scratch = SCRATCH.get_ptr(0)?;
+        let order = MASK_ORDER.get_ptr(kind as u32)?;
+        // SAFETY: valid map values.
+        unsafe {
+            let active = (&raw const (*order).active).read_volatile() & 1;
+            let list = (&raw const (*order).lists).cast::<MaskList>().add(active as usize);
+            Some(Search {
+                key: (&raw const (*scratch).key).cast(),
+                masks,
+                list,
+                count: (&raw const (*list).count).read_volatile() as u64,
+                tried: 0,
+                found: NO_SLOT as u64,
+            })
+        }
+    }
+
+    /// Tries the mask at place `i` of the list, which must be under `MAX_MASKS`. True if the search is over.
+    #[inline(always)]
+    unsafe fn step(&mut self, i: u64, candidate: impl Fn(*const u64, *const u64, u32, u64) -> u32) -> bool {
+        if i >= self.count {
+            return true;
+        }
+        self.tried += 1;
+        // SAFETY: valid map values; `i` and `id` are in their bounds.
+        unsafe {
+            let mut id = (&raw const (*self.list).ids).cast::<u8>().add(i as usize).read_volatile() as u64;
+            // LLVM knows, or takes for granted, that ids are under 128; the verifier needs to be shown.
             core::arch::asm!("{0} &= 127", inout(reg) id, options(nomem, nostack));
-            let mask = (&raw const (*masks).masks).cast::<u64>().add(id as usize * W);
-            let hash = hash_masked::<W>(key, mask, id);
-            let Some(bucket) = BUCKETS.get_ptr(first_bucket(hash, bucket_mask())) else { break };
+            let mask = (&raw const (*self.masks).masks).cast::<u64>().add(id as usize * W);
+            let hash = hash_masked::<W>(self.key, mask, id);
+            let Some(bucket) = BUCKETS.get_ptr(first_bucket(hash, bucket_mask())) else { return true };
             let tags = (&raw const (*bucket).tags).read_volatile();
             let spilled = (&raw const (*bucket).spilled).read_volatile();
             if matching_lanes(tags, tag_pattern(hash)) | spilled == 0 {
-                continue;
+                return false;
             }
-            found = candidate(key, mask, id as u32, hash);
-            if found != NO_SLOT {
-                break;
-            }
+            self.found = candidate(self.key, mask, id as u32, hash) as u64;
         }
-        count::add(Counter::MasksTried as usize, tried as u64);
-        found
+        self.found != NO_SLOT as u64
     }
 }
 
@@ -176,12 +195,56 @@ macro_rules! kind {
         #[inline(never)]
         pub extern "C" fn $lookup() -> u32 {
             let Some(masks) = $masks.get_ptr(0) else { return NO_SLOT };
-            // SAFETY: a valid map value.
-            unsafe { search::<$n>(masks, $kind, |k, m, id, hash| $candidate(k.cast(), m.cast(), id, hash)) }
+            let Some(mut search) = Search::new(masks, $kind) else { return NO_SLOT };
+            let mut i = 0;
+            while i < MAX_MASKS as u64 {
+                // SAFETY: `i` is under `MAX_MASKS`.
+                if unsafe { search.step(i, |k, m, id, hash| $candidate(k.cast(), m.cast(), id, hash)) } {
+                    break;
+                }
+                i += 1;
+            }
+            count::add(Counter::MasksTried as usize, search.tried);
+            search.found as u32
         }
     };
 }
 
 kind!(megaflow_short, candidate_short, ShortWords, SHORT_WORDS, MASKS_SHORT, Kind::Short);
 kind!(megaflow_long, candidate_long, LongWords, LONG_WORDS, MASKS_LONG, Kind::Long);
-kind!(megaflow_full, candidate_full, FullWords, KEY_WORDS, MASKS_FULL, Kind::Full);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn candidate_full(key: *const FullWords, mask: *const FullWords, id: u32, hash: u64) -> u32 {
+    if key.is_null() || mask.is_null() {
+        return NO_SLOT;
+    }
+    // SAFETY: not null, so valid: the verifier proves it of every caller.
+    unsafe { candidate::<KEY_WORDS>(key.cast(), mask.cast(), id, hash, Kind::Full) }
+}
+
+unsafe extern "C" fn step_full(i: u64, search: *mut Search<KEY_WORDS>) -> u64 {
+    if i >= MAX_MASKS as u64 {
+        return 1;
+    }
+    // SAFETY: the search of `megaflow_full`, which waits for this.
+    unsafe { (*search).step(i, |k, m, id, hash| candidate_full(k.cast(), m.cast(), id, hash)) as u64 }
+}
+
+/// The slot of the flow that the key in the scratch belongs to, or `NO_SLOT`.
+///
+/// Long keys are rare; the call for each mask, which is the price of verifying their many words only once, is
+/// little beside comparing them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn megaflow_full() -> u32 {
+    let Some(masks) = MASKS_FULL.get_ptr(0) else { return NO_SLOT };
+    let Some(mut search) = Search::new(masks, Kind::Full) else { return NO_SLOT };
+    // SAFETY: the callback has the helper's signature, and the search outlives the call. Volatile, since LLVM
+    // does not see that the callback writes.
+    unsafe {
+        bpf_loop(MAX_MASKS as u32, step_full as *mut c_void, (&raw mut search).cast(), 0);
+        count::add(Counter::MasksTried as usize, (&raw const search.tried).read_volatile());
+        (&raw const search.found).read_volatile() as u32
+    }
+}
