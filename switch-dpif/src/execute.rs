@@ -4,10 +4,10 @@
 //! This does to a packet what the eBPF programs do to it, byte for byte. It does no IO: where a packet goes is
 //! told to an [`Output`]. No packet, whatever its bytes, makes it panic.
 //!
-//! * [`packet`]: a packet with room in front, and its key, which is always that of the bytes as they stand;
-//! * [`headers`]: Ethernet, VLAN, MPLS and ARP;
-//! * [`ip`]: IPv4, IPv6, and the checksums that cover their addresses;
-//! * [`transport`]: ports, ICMP, neighbour discovery.
+//! * `packet`: a packet with room in front, and its key, which is always that of the bytes as they stand;
+//! * `headers`: Ethernet, VLAN, MPLS and ARP;
+//! * `ip`: IPv4, IPv6, and the checksums that cover their addresses;
+//! * `transport`: ports, ICMP, neighbour discovery.
 
 pub mod packet;
 

@@ -8,9 +8,9 @@
 //! Two things differ from the eBPF datapath by nature: there is no exact-match cache, so all hits count as
 //! megaflow hits, and no action list is beyond it.
 //!
-//! * [`table`]: flows by mask;
-//! * [`ports`]: ports, their limits and counters, meters;
-//! * [`process`]: the way of a packet.
+//! * `table`: flows by mask;
+//! * `ports`: ports, their limits and counters, meters;
+//! * `process`: the way of a packet.
 
 mod ports;
 mod process;
