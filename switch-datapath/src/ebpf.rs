@@ -7,7 +7,8 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -28,9 +29,9 @@ use crate::links::TcMode;
 use crate::load::{self, LoadError, Sizes};
 use crate::memory::Area;
 use crate::pins::{PinError, Pins};
-use crate::ports::{PortTables, write_limit};
+use crate::ports::{PortTables, admit, write_limit};
 use crate::system::{self, SystemError};
-use crate::table::{FlowTable, Program, TableError};
+use crate::table::{FlowTable, Program, TableError, bucket_count};
 
 /// How a datapath is made.
 #[derive(Clone, Debug)]
@@ -45,6 +46,9 @@ pub struct Options {
     pub full_flows: u32,
     /// Action records of all lists together; equal lists are stored once, and a plain output needs none.
     pub actions: u32,
+    /// Hash buckets of four entries, rounded up to a power of two; 0 for enough that at most a quarter of the
+    /// entries is in use. Fewer save memory, and cost look-ups that have to try second buckets.
+    pub buckets: u32,
     /// Interface index of the near end of the upcall pair; 0 for none: misses are dropped then.
     pub upcall_ifindex: u32,
     /// VLAN tags that are parsed at most, 0 to 2.
@@ -60,6 +64,7 @@ impl Default for Options {
             flows: 131_072,
             full_flows: 16_384,
             actions: 131_072,
+            buckets: 0,
             upcall_ifindex: 0,
             vlan_limit: 2,
             tc_mode: TcMode::Auto,
@@ -141,6 +146,7 @@ impl Flows {
 pub struct EbpfDatapath {
     flow_limit: u32,
     flows: Mutex<Flows>,
+    moved: Arc<AtomicU64>,
     grace: Grace,
     /// One grace period at a time.
     reaping: Mutex<()>,
@@ -170,6 +176,7 @@ impl EbpfDatapath {
             slots,
             full_slots: with_slack(options.full_flows.min(options.flows)),
             actions: options.actions.max(MAX_ACTIONS as u32),
+            buckets: if options.buckets == 0 { bucket_count(slots) } else { bucket_count(options.buckets) },
             cpus: system::possible_cpus()?,
             upcall_ifindex: options.upcall_ifindex,
             vlan_limit: u32::from(options.vlan_limit.min(2)),
@@ -200,6 +207,7 @@ impl EbpfDatapath {
         let mirror = std::iter::repeat_with(|| None).take(sizes.slots as usize).collect();
         Ok(EbpfDatapath {
             flow_limit: options.flows,
+            moved: table.moved(),
             flows: Mutex::new(Flows { table, mirror, installed: 0 }),
             grace,
             reaping: Mutex::new(()),
@@ -235,7 +243,7 @@ impl EbpfDatapath {
 
     /// Entries of the hash table that had to move to make room for others, ever.
     pub fn moved(&self) -> u64 {
-        self.flows.lock().table.moved()
+        self.moved.load(Ordering::SeqCst)
     }
 
     /// Flows that were withdrawn and wait for [`Datapath::reap`].
@@ -495,6 +503,10 @@ impl Datapath for EbpfDatapath {
         let limit = if per_byte { RateLimit::bytes(rate, burst) } else { RateLimit::packets(rate, burst) };
         write_limit(&self.meters, id as usize, limit);
         Ok(())
+    }
+
+    fn meter_admits(&self, id: u32, len: u32) -> bool {
+        (id as usize) >= self.meters.len() || admit(&self.meters, id as usize, len)
     }
 
     fn now_ms(&self) -> u64 {

@@ -19,8 +19,8 @@ use crate::object::{self, NotEmbedded};
 use crate::pins::{PinError, Pinned, Pins};
 use crate::ports::PortTables;
 use crate::sys;
+use crate::table::TableMemory;
 use crate::table::masks::MaskMemory;
-use crate::table::{TableMemory, bucket_count};
 
 /// Meters of the datapath.
 pub const METERS: u32 = 1024;
@@ -51,6 +51,8 @@ pub struct Sizes {
     /// Slots that `Full` flows can have, likewise.
     pub full_slots: u32,
     pub actions: u32,
+    /// A power of two.
+    pub buckets: u32,
     pub cpus: u32,
     /// Interface index of up0; 0 for none.
     pub upcall_ifindex: u32,
@@ -110,14 +112,14 @@ pub fn load(sizes: &Sizes, pins: &Pins) -> Result<Loaded, LoadError> {
     fill_program_array(&maps, "TC_PROGS", program::TC_CALLS, &programs)?;
 
     let cpus = sizes.cpus as usize;
-    let (slots, buckets) = (sizes.slots as usize, bucket_count(sizes.slots) as usize);
+    let slots = sizes.slots as usize;
     Ok(Loaded {
         table: TableMemory {
             flows: area(&maps, "FLOWS", slots)?,
             rest: area(&maps, "FLOW_REST", sizes.full_slots as usize)?,
             stats: area(&maps, "FLOW_STATS", slots * cpus)?,
             actions: area(&maps, "ACTIONS", sizes.actions as usize)?,
-            buckets: area(&maps, "BUCKETS", buckets)?,
+            buckets: area(&maps, "BUCKETS", sizes.buckets as usize)?,
             masks: [
                 MaskMemory::Short(area(&maps, "MASKS_SHORT", 1)?),
                 MaskMemory::Long(area(&maps, "MASKS_LONG", 1)?),
@@ -142,10 +144,9 @@ pub fn load(sizes: &Sizes, pins: &Pins) -> Result<Loaded, LoadError> {
 }
 
 fn load_object(sizes: &Sizes, hash_key: &HashKey, magic: u64) -> Result<Ebpf, LoadError> {
-    let buckets = bucket_count(sizes.slots);
     EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::DEBUG)
-        .override_global("BUCKET_MASK", &(buckets - 1), true)
+        .override_global("BUCKET_MASK", &(sizes.buckets - 1), true)
         .override_global("FLOW_SLOTS", &sizes.slots, true)
         .override_global("FULL_SLOTS", &sizes.full_slots, false)
         .override_global("MAGIC", &magic, true)
@@ -157,7 +158,7 @@ fn load_object(sizes: &Sizes, hash_key: &HashKey, magic: u64) -> Result<Ebpf, Lo
         .map_max_entries("FLOW_REST", sizes.full_slots)
         .map_max_entries("FLOW_STATS", sizes.slots.saturating_mul(sizes.cpus))
         .map_max_entries("ACTIONS", sizes.actions)
-        .map_max_entries("BUCKETS", buckets)
+        .map_max_entries("BUCKETS", sizes.buckets)
         .map_max_entries("PORT_COUNTERS", MAX_PORTS.saturating_mul(sizes.cpus))
         .map_max_entries("METERS", METERS)
         .map_max_entries("COUNTERS", sizes.cpus)

@@ -141,6 +141,20 @@ pub fn write_limit(limits: &Area<RateLimit>, i: usize, limit: RateLimit) {
     burst.store(limit.burst, Ordering::Release);
 }
 
+/// Decides about a packet of `len` bytes as the programs do, with the state that they share.
+pub fn admit(limits: &Area<RateLimit>, i: usize, len: u32) -> bool {
+    let limit = limits.read(i);
+    if limit.burst == 0 {
+        return true;
+    }
+    // `bpf_ktime_get_ns` is the same clock.
+    let now = crate::sys::monotonic_ns();
+    let state = limits.u64_at(i, offset_of!(RateLimit, tat));
+    let cost = limit.cost_of(len, 1);
+    let admitted = |tat| switch_common::bucket::admit(tat, now, cost, limit.burst);
+    state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admitted).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,9 +12,7 @@ use switch_common::program;
 use switch_datapath::attach::PortRequest;
 use switch_datapath::pins::PinError;
 use switch_datapath::prog_run::{ProgRun, RunAs};
-use switch_datapath::{
-    AttachError, CreateError, EbpfDatapath, Hook, Options, PortSettings, TcMode, XdpMode,
-};
+use switch_datapath::{AttachError, CreateError, EbpfDatapath, Hook, Options, PortSettings, TcMode, XdpMode};
 use switch_dpif::action::{DpAction, DpPort, Layer, Set};
 use switch_dpif::datapath::{Datapath, DatapathError};
 use switch_tests::sandbox::{index, ip, veth};
@@ -183,10 +181,7 @@ fn flows_decide() {
     assert_eq!(lab.run(RunAs::Tc, &arp, a).0, TC_ACT_REDIRECT);
     assert_eq!(dp.flow_stats(flood).unwrap().packets, 1);
     let last = key(&udp(7), 1);
-    assert!(matches!(
-        dp.put_flow(&last, &exact(&last), &[]),
-        Err(DatapathError::FlowTableFull { limit: 3 })
-    ));
+    assert!(matches!(dp.put_flow(&last, &exact(&last), &[]), Err(DatapathError::FlowTableFull { limit: 3 })));
     assert_eq!((dp.flow_count(), dp.masks().len()), (3, 2));
     let mut dumped = Vec::new();
     dp.for_each_flow(&mut |f| dumped.push(f.id));
@@ -210,8 +205,7 @@ fn slow_path_and_meters() {
     lab.attach(1, a, Hook::Tc, false);
     let k = key(&udp(5), 1);
     // Truncation for one of several outputs is not for the datapath.
-    let list =
-        [DpAction::Truncate(64), DpAction::Output(DpPort(1)), DpAction::Output(DpPort(1))];
+    let list = [DpAction::Truncate(64), DpAction::Output(DpPort(1)), DpAction::Output(DpPort(1))];
     let id = lab.dp.put_flow(&k, &exact(&k), &list).unwrap();
     let dump = lab.dp.flow(id).unwrap();
     assert!(dump.slow_path && dump.actions == list);
@@ -281,7 +275,10 @@ fn clsact_filters() {
         String::from_utf8_lossy(&out.stdout).into_owned()
     };
     let shown = tc("filter show dev a0 ingress");
-    assert!(shown.contains(&format!("sluice_tc:{}", lab.instance)) && shown.contains("direct-action"), "{shown}");
+    assert!(
+        shown.contains(&format!("sluice_tc:{}", lab.instance)) && shown.contains("direct-action"),
+        "{shown}"
+    );
     // Another instance cannot take the place, and leaves no traces.
     let options = Options {
         instance: format!("{}-other", lab.instance),
@@ -290,10 +287,7 @@ fn clsact_filters() {
         ..Options::default()
     };
     let other = EbpfDatapath::create(&options).unwrap();
-    assert!(matches!(
-        other.attach_port(&request(1, a, Hook::Tc, false)),
-        Err(AttachError::Link { .. })
-    ));
+    assert!(matches!(other.attach_port(&request(1, a, Hook::Tc, false)), Err(AttachError::Link { .. })));
     other.shut_down().unwrap();
     assert!(tc("filter show dev a0 ingress").contains("sluice_tc"));
     lab.dp.detach_port(DpPort(1)).unwrap();

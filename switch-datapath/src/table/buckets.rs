@@ -10,7 +10,8 @@
 //! from a second bucket to a first: a reader on its way from one to the other cannot overtake the entry.
 
 use std::mem::offset_of;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use switch_common::flow::{
     BUCKET_ENTRIES, Bucket, NO_SLOT, first_bucket, matching_lanes, second_bucket, tag, tag_pattern,
@@ -37,8 +38,7 @@ pub struct Crowded;
 pub struct Buckets {
     memory: Area<Bucket>,
     mask: u32,
-    /// Entries that were moved to make room, ever.
-    pub moved: u64,
+    moved: Arc<AtomicU64>,
 }
 
 struct Step {
@@ -51,7 +51,12 @@ impl Buckets {
     /// Panics unless the number of buckets is a power of two.
     pub fn new(memory: Area<Bucket>) -> Buckets {
         assert!(memory.len().is_power_of_two() && memory.len() <= 1 << 31, "buckets: {}", memory.len());
-        Buckets { mask: (memory.len() - 1) as u32, memory, moved: 0 }
+        Buckets { mask: (memory.len() - 1) as u32, memory, moved: Arc::default() }
+    }
+
+    /// Entries that were moved to make room, ever: can be read at any time. Counted before a move begins.
+    pub fn moved(&self) -> Arc<AtomicU64> {
+        self.moved.clone()
     }
 
     /// The two buckets of a hash.
@@ -183,10 +188,10 @@ impl Buckets {
         while let Some((step, lane)) = from {
             let place = Place { bucket: steps[step].bucket, lane };
             let slot = self.slot(place);
+            self.moved.fetch_add(1, Ordering::SeqCst);
             self.publish(free, hash_of(slot), slot);
             self.add_spilled(place.bucket, 1);
             self.clear(place);
-            self.moved += 1;
             free = place;
             from = steps[step].from;
         }
@@ -247,7 +252,7 @@ mod tests {
             n += 1;
         }
         assert!(n > 4096 * 8 / 10, "{n} of 4096");
-        assert!(b.moved > 0);
+        assert!(b.moved().load(Ordering::Relaxed) > 0);
         assert_eq!(b.check(mix).len(), n as usize);
         for slot in 1..=n {
             let place = b.find(mix(slot), |s| s == slot).unwrap();

@@ -26,7 +26,7 @@ pub mod slots;
 use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use switch_common::action::{Action, MAX_ACTIONS};
 use switch_common::flow::{Bucket, FlowEntry, FlowRest, FlowStats, MAX_MASKS, MaskOrder};
@@ -169,9 +169,9 @@ impl FlowTable {
         self.limbo.len()
     }
 
-    /// Entries that had to move in the hash table, ever.
-    pub fn moved(&self) -> u64 {
-        self.buckets.moved
+    /// Entries that had to move in the hash table, ever; can be read at any time.
+    pub fn moved(&self) -> Arc<AtomicU64> {
+        self.buckets.moved()
     }
 
     /// The slot that the next flow of this kind will have.
