@@ -35,8 +35,8 @@ pub const FLOW_XDP_ACTIONS: u16 = 1;
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub struct FlowEntry {
-    /// Changes whenever the slot is withdrawn: who holds a slot number and the `seq` that went with it, holds a
-    /// live flow.
+    /// Even while the flow can be found, odd once it was withdrawn, and never 0 for a live flow: who holds a slot
+    /// number and the even `seq` that went with it, holds a live flow.
     pub seq: u32,
     pub mask_id: u8,
     /// [`crate::key::Kind`].

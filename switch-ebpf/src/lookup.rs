@@ -101,15 +101,15 @@ unsafe fn find(words: *const u64, headers: Headers) -> Option<(u32, *const FlowE
     }
 }
 
-/// The sequence number that goes into the cache. A flow that is withdrawn between its comparison and this read
-/// gives the number of an empty slot, which no flow will have: the daemon changes it again for the slot's next.
+/// The sequence number that goes into the cache. It is even while the flow is live; when the flow is withdrawn
+/// between its comparison and this read, the next, odd number is read, and rounded down to one that is over.
 ///
 /// # Safety
 /// `flow` must be a valid map value.
 #[inline(always)]
 unsafe fn seq(flow: *const FlowEntry) -> u32 {
     // SAFETY: the caller's promise.
-    unsafe { (&raw const (*flow).seq).read_volatile() }
+    unsafe { (&raw const (*flow).seq).read_volatile() & !1 }
 }
 
 /// Counts a hit among the megaflows. The last of the three is the number of such hits before it.

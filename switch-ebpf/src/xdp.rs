@@ -148,7 +148,9 @@ impl Xdp {
     #[inline(always)]
     unsafe fn to_tc(self, hit: &Hit) -> i32 {
         // SAFETY: a valid map value.
-        let seq = unsafe { (*hit.flow).seq };
+        let seq = unsafe { (&raw const (*hit.flow).seq).read_volatile() };
+        // Even while the flow is live: one that was withdrawn just now must not be taken for live at TC.
+        let seq = seq & !1;
         hand_over(self.0, hit.slot, seq) as i32
     }
 }
