@@ -22,7 +22,7 @@ fn a_hundred_thousand_flows() {
     let hosts: Vec<Host> = (1..=HOSTS as u8).map(|n| Host::new(&ns, n)).collect();
     let args: Vec<String> = hosts.iter().flat_map(|h| ["--port".to_owned(), h.port.clone()]).collect();
     let mut all =
-        vec!["--bridge", "br0", "--mac-limit", "200000", "--max-idle", "60000", "--upcall-rate", "0"];
+        vec!["--bridge", "br0", "--mac-limit", "200000", "--max-flows", "300000", "--max-idle", "60000", "--upcall-rate", "0"];
     all.extend(args.iter().map(String::as_str));
     let switch = Switch::start(&ns, &all);
     for h in &hosts {

@@ -2,6 +2,8 @@
 //! (the command line's flags now; a database's rows), and compared with what is there by
 //! [`crate::daemon::reconcile`].
 
+mod args;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -35,7 +37,12 @@ pub enum PriorityTags {
 impl Default for VlanConfig {
     /// A trunk of all VLANs, as a port without any setting is.
     fn default() -> Self {
-        VlanConfig { mode: VlanMode::Trunk, tag: None, trunks: Vec::new(), priority_tags: PriorityTags::Never }
+        VlanConfig {
+            mode: VlanMode::Trunk,
+            tag: None,
+            trunks: Vec::new(),
+            priority_tags: PriorityTags::Never,
+        }
     }
 }
 

@@ -69,8 +69,8 @@ async fn serve_client(stream: UnixStream, daemon: Arc<dyn Answer>) -> io::Result
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = (&mut reader).take(MAX_REQUEST).read_until(b'\n', &mut line);
-        let n = tokio::time::timeout(PATIENCE, read).await??;
+        let mut bounded = (&mut reader).take(MAX_REQUEST);
+        let n = tokio::time::timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await??;
         if n == 0 {
             return Ok(());
         }

@@ -73,20 +73,46 @@ impl Actual {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Packets stop first, then the port goes.
-    RemovePort { bridge: String, port: String },
-    RemoveBridge { bridge: String },
+    RemovePort {
+        bridge: String,
+        port: String,
+    },
+    RemoveBridge {
+        bridge: String,
+    },
     /// Makes the bridge and its internal port's devices.
-    AddBridge { bridge: String },
+    AddBridge {
+        bridge: String,
+    },
     /// Gives the port its numbers; it is attached by another step.
-    AddPort { bridge: String, port: String, config: PortConfig },
+    AddPort {
+        bridge: String,
+        port: String,
+        config: PortConfig,
+    },
     /// VLAN settings or number changed: translation must know.
-    ChangePort { bridge: String, port: String, config: PortConfig },
+    ChangePort {
+        bridge: String,
+        port: String,
+        config: PortConfig,
+    },
     /// The interface went away (or is another one now).
-    Detach { bridge: String, port: String },
+    Detach {
+        bridge: String,
+        port: String,
+    },
     /// The interface is there.
-    Attach { bridge: String, port: String, link: LinkView },
+    Attach {
+        bridge: String,
+        port: String,
+        link: LinkView,
+    },
     /// MTU or link state changed.
-    UpdateLink { bridge: String, port: String, link: LinkView },
+    UpdateLink {
+        bridge: String,
+        port: String,
+        link: LinkView,
+    },
 }
 
 /// The steps, in the order in which they are to be taken.
@@ -106,7 +132,9 @@ pub fn reconcile(config: &Config, actual: &Actual, links: &BTreeMap<String, Link
         let wanted = bridge.ports.iter().map(|(n, c)| (n, c)).chain([(name, &local)]);
         for (port, want) in wanted {
             match present.and_then(|b| b.ports.get(port)) {
-                None => ops.push(Op::AddPort { bridge: name.clone(), port: port.clone(), config: want.clone() }),
+                None => {
+                    ops.push(Op::AddPort { bridge: name.clone(), port: port.clone(), config: want.clone() })
+                }
                 Some(have) => present_port(actual, links, name, port, want, have, &mut ops),
             }
         }
@@ -151,7 +179,11 @@ fn present_port(
         return;
     }
     if have.config != *want {
-        ops.push(Op::ChangePort { bridge: bridge_name.clone(), port: port_name.clone(), config: want.clone() });
+        ops.push(Op::ChangePort {
+            bridge: bridge_name.clone(),
+            port: port_name.clone(),
+            config: want.clone(),
+        });
     }
     let link = actual.device(bridge, port).and_then(|device| links.get(device));
     match (&have.attached, link) {
@@ -232,8 +264,10 @@ mod tests {
                     let b = actual.bridges.entry(bridge).or_default();
                     let ofport = allocate_ofport(b, config.ofport_request).expect("a free number");
                     let dp_port = DpPort(ofport);
-                    b.ports
-                        .insert(port, ActualPort { dp_port, ofport, config, attached: None, failed_on: None });
+                    b.ports.insert(
+                        port,
+                        ActualPort { dp_port, ofport, config, attached: None, failed_on: None },
+                    );
                 }
                 Op::RemovePort { bridge, port } => {
                     actual.bridges.get_mut(&bridge).expect("bridge").ports.remove(&port);
@@ -249,7 +283,8 @@ mod tests {
                         }
                         _ => unreachable!(),
                     };
-                    let p = actual.bridges.get_mut(&bridge).and_then(|b| b.ports.get_mut(&port)).expect("port");
+                    let p =
+                        actual.bridges.get_mut(&bridge).and_then(|b| b.ports.get_mut(&port)).expect("port");
                     if let Some(a) = attached {
                         p.attached = a;
                     }
@@ -310,7 +345,9 @@ mod tests {
         let p = actual.bridges.get_mut("br0").and_then(|b| b.ports.get_mut("eth1")).expect("port");
         p.failed_on = Some(link(7));
         let again = |links: &BTreeMap<_, _>, actual: &Actual| {
-            reconcile(&c, actual, links).iter().any(|o| matches!(o, Op::Attach { port, .. } if port == "eth1"))
+            reconcile(&c, actual, links)
+                .iter()
+                .any(|o| matches!(o, Op::Attach { port, .. } if port == "eth1"))
         };
         assert!(!again(&links, &actual));
         let mut changed = links.clone();

@@ -1,0 +1,138 @@
+//! What userspace knows of each installed megaflow, beyond what the datapath does: which rules and MAC table
+//! entries its translation looked at, what it teaches the MAC table, what was counted for it already.
+//!
+//! One lock orders everything that must not race: an upcall's installation, a revalidation, a removal. A flow
+//! is only installed if, under that lock, the configuration is still the version that it was translated
+//! against and the MAC table still says what it said: so whoever changes one of those and then takes the lock
+//! finds every flow that was made before the change.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+use switch_common::flow::FlowStats;
+use switch_common::key::{FlowKey, FlowMask};
+use switch_dpif::action::DpAction;
+use switch_dpif::datapath::FlowId;
+use switch_ofproto::mac::{Learn, MacDep, MacKey};
+use switch_ofproto::rule::RuleRef;
+use switch_ofproto::{BridgeId, OfPort};
+
+/// A MAC table entry: bridge, VLAN and address.
+pub type Station = (BridgeId, MacKey);
+
+/// One installed flow.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    pub key: FlowKey,
+    pub mask: FlowMask,
+    pub actions: Arc<[DpAction]>,
+    /// Version of the configuration that it was translated against last.
+    pub version: u64,
+    pub learns: SmallVec<[Learn; 1]>,
+    pub deps: SmallVec<[MacDep; 1]>,
+    pub rules: Vec<RuleRef>,
+    /// Statistics of earlier flows with the same match, which this one continues.
+    pub base: FlowStats,
+    /// Packets at the last sweep.
+    pub seen_packets: u64,
+    /// When its last packet came, or it was installed; ms of the datapath's clock.
+    pub used_at: u64,
+}
+
+/// Flows by the MAC table entry that they have to do with.
+type ByStation = HashMap<Station, SmallVec<[FlowId; 4]>>;
+
+/// All flows, which of them depend on which MAC table entry, and which teach it.
+#[derive(Default)]
+pub struct Flows {
+    by_id: HashMap<FlowId, Installed>,
+    by_dep: ByStation,
+    by_lesson: ByStation,
+}
+
+impl Flows {
+    pub fn get(&self, id: FlowId) -> Option<&Installed> {
+        self.by_id.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Installed> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub fn ids(&self) -> Vec<FlowId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    pub fn insert(&mut self, id: FlowId, flow: Installed) {
+        for dep in &flow.deps {
+            self.by_dep.entry(station_of(dep)).or_default().push(id);
+        }
+        for lesson in &flow.learns {
+            self.by_lesson.entry(station_taught(lesson)).or_default().push(id);
+        }
+        self.by_id.insert(id, flow);
+    }
+
+    pub fn remove(&mut self, id: FlowId) -> Option<Installed> {
+        let flow = self.by_id.remove(&id)?;
+        for dep in &flow.deps {
+            forget(&mut self.by_dep, &station_of(dep), id);
+        }
+        for lesson in &flow.learns {
+            forget(&mut self.by_lesson, &station_taught(lesson), id);
+        }
+        Some(flow)
+    }
+
+    /// The flow was translated again with the same result; what it depends on may be others now.
+    pub fn renew(&mut self, id: FlowId, renew: impl FnOnce(&mut Installed)) {
+        if let Some(mut flow) = self.remove(id) {
+            renew(&mut flow);
+            self.insert(id, flow);
+        }
+    }
+
+    /// Flows whose translation looked this entry up, found or not.
+    pub fn dependents(&self, station: &Station) -> SmallVec<[FlowId; 4]> {
+        self.by_dep.get(station).cloned().unwrap_or_default()
+    }
+
+    /// Flows whose packets say that this address is at that port.
+    pub fn teachers(&self, station: &Station, port: OfPort) -> SmallVec<[FlowId; 4]> {
+        let Some(ids) = self.by_lesson.get(station) else { return SmallVec::new() };
+        let teaches = |l: &Learn| l.port == port && station_taught(l) == *station;
+        ids.iter()
+            .copied()
+            .filter(|id| self.by_id.get(id).is_some_and(|f| f.learns.iter().any(teaches)))
+            .collect()
+    }
+}
+
+fn station_of(dep: &MacDep) -> Station {
+    (dep.bridge, MacKey { vlan: dep.vlan, mac: dep.mac })
+}
+
+fn station_taught(lesson: &Learn) -> Station {
+    (lesson.bridge, MacKey { vlan: lesson.vlan, mac: lesson.mac })
+}
+
+fn forget(map: &mut ByStation, station: &Station, id: FlowId) {
+    if let Some(ids) = map.get_mut(station) {
+        ids.retain(|i| *i != id);
+        if ids.is_empty() {
+            map.remove(station);
+        }
+    }
+}
+
+/// The flows behind their lock.
+#[derive(Default)]
+pub struct FlowIndex(Mutex<Flows>);
+
+impl FlowIndex {
+    pub fn lock(&self) -> MutexGuard<'_, Flows> {
+        self.0.lock()
+    }
+}
