@@ -38,7 +38,8 @@ Examples:
   cargo xtask run                               see it work: four VMs, VLANs, a live view
   cargo xtask run -- --once                     the same as a check, with an exit status
   cargo xtask run -- --port eth1 --port eth2    switch between two interfaces
-  cargo xtask test -- vlan                      the tests with `vlan` in their name";
+  cargo xtask test -- vlan                      the tests with `vlan` in their name
+  cargo xtask bench xdp tc --quick              a first impression of the packet rates";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -50,6 +51,8 @@ enum Verb {
     Run(run::Args),
     /// Check format and lints, and run the tests of all crates
     Test(test::Args),
+    /// Measure the switch side by side with its peers
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -75,5 +78,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Build(args) => build::run(&Workspace::find()?, &args).map(|()| ExitCode::SUCCESS),
         Verb::Run(args) => run::run(args),
         Verb::Test(args) => test::run(&Workspace::find()?, &args),
+        Verb::Bench(args) => bench::run(&Workspace::find()?, &args),
     }
 }
