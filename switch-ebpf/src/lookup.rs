@@ -3,12 +3,12 @@
 use switch_common::counter::{Counter, Drop};
 use switch_common::flow::{FlowEntry, NO_SLOT};
 use switch_common::key::Kind;
-use switch_common::parse::parse_common;
+use switch_common::parse::{parse_common, parse_common_v6};
 
 use crate::cache::{fill_long, fill_short, probe_long, probe_short};
-use crate::count::{self, count, count_drop};
+use crate::count::{count, count_drop};
 use crate::hook::{Hit, Hook};
-use crate::maps::{COUNTERS, FLOWS, SCRATCH};
+use crate::maps::{FLOWS, SCRATCH};
 use crate::megaflow::{megaflow_full, megaflow_long, megaflow_short};
 use crate::port::port_of;
 use crate::scratch::{Headers, Origin, Scratch};
@@ -24,10 +24,17 @@ pub fn enter<H: Hook>(hook: H) -> i32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return H::DROPPED };
     hook.prepare();
     let origin = Origin::fresh(in_port);
-    // SAFETY: the view is of this program's packet, the key a valid map value.
-    let common = hook.is_plain() && unsafe { parse_common(hook.view(), in_port, &raw mut (*scratch).key) };
-    if common {
-        return look_up(hook, scratch, Headers::COMMON, origin);
+    if hook.is_plain() {
+        // SAFETY: the view is of this program's packet, the key a valid map value.
+        unsafe {
+            let key = &raw mut (*scratch).key;
+            if parse_common(hook.view(), in_port, key) {
+                return look_up(hook, scratch, Headers::COMMON, origin);
+            }
+            if parse_common_v6(hook.view(), in_port, key) {
+                return look_up(hook, scratch, Headers::COMMON_V6, origin);
+            }
+        }
     }
     parse_and_look_up(hook, scratch, origin)
 }
@@ -79,8 +86,8 @@ unsafe fn find(words: *const u64, headers: Headers) -> Option<(u32, *const FlowE
                     count(Counter::CacheHit);
                     return probe.hit;
                 }
-                let (slot, flow, turn) = found(megaflow_short())?;
-                fill_short(&probe, words, slot, seq(flow), turn);
+                let (slot, flow) = found(megaflow_short())?;
+                fill_short(&probe, words, slot, seq(flow));
                 Some((slot, flow))
             }
             LONG => {
@@ -89,14 +96,11 @@ unsafe fn find(words: *const u64, headers: Headers) -> Option<(u32, *const FlowE
                     count(Counter::CacheHit);
                     return probe.hit;
                 }
-                let (slot, flow, turn) = found(megaflow_long())?;
-                fill_long(&probe, words, slot, seq(flow), turn);
+                let (slot, flow) = found(megaflow_long())?;
+                fill_long(&probe, words, slot, seq(flow));
                 Some((slot, flow))
             }
-            _ => {
-                let (slot, flow, _) = found(megaflow_full())?;
-                Some((slot, flow))
-            }
+            _ => found(megaflow_full()),
         }
     }
 }
@@ -112,19 +116,13 @@ unsafe fn seq(flow: *const FlowEntry) -> u32 {
     unsafe { (&raw const (*flow).seq).read_volatile() & !1 }
 }
 
-/// Counts a hit among the megaflows. The last of the three is the number of such hits before it.
+/// Counts a hit among the megaflows.
 #[inline(always)]
-fn found(slot: u32) -> Option<(u32, *const FlowEntry, u64)> {
+fn found(slot: u32) -> Option<(u32, *const FlowEntry)> {
     if slot == NO_SLOT {
         return None;
     }
     let flow = FLOWS.get_ptr(slot)?;
-    let row: *mut u64 = COUNTERS.get_ptr_mut(count::cpu())?.cast();
-    // SAFETY: this CPU's row.
-    let turn = unsafe {
-        let hits = row.add(Counter::MegaflowHit as usize);
-        *hits += 1;
-        *hits
-    };
-    Some((slot, flow, turn))
+    count(Counter::MegaflowHit);
+    Some((slot, flow))
 }

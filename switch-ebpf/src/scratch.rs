@@ -24,6 +24,9 @@ impl Headers {
     /// Of a frame that `parse_common` accepts.
     pub const COMMON: Headers = Headers::new(Kind::Short, 14, 34, Malformed::No);
 
+    /// Of one that `parse_common_v6` accepts.
+    pub const COMMON_V6: Headers = Headers::new(Kind::Long, 14, 54, Malformed::No);
+
     #[inline(always)]
     const fn new(kind: Kind, l3: u16, l4: u16, malformed: Malformed) -> Headers {
         Headers(kind as u64 | (malformed as u64) << 8 | (l3 as u64) << 16 | (l4 as u64) << 32)
