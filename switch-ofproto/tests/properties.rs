@@ -23,7 +23,12 @@ fn flipped(key: &FlowKey, mask: &FlowMask, noise: &[u64; KEY_WORDS]) -> FlowKey 
 }
 
 /// One bit of the key at a time, and several random sets of bits, as far as the mask leaves them open.
-fn check_mask(network: &Network, macs: &FixedMacs, key: &FlowKey, seeds: &[u64]) -> Result<(), TestCaseError> {
+fn check_mask(
+    network: &Network,
+    macs: &FixedMacs,
+    key: &FlowKey,
+    seeds: &[u64],
+) -> Result<(), TestCaseError> {
     let answer = run(network, macs, key);
     let floor = FlowMask::floor();
     prop_assert!(answer.mask.words().iter().zip(floor.words()).all(|(m, f)| f & !m == 0));

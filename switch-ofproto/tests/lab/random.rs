@@ -38,9 +38,9 @@ pub fn vlan_mode() -> impl Strategy<Value = VlanMode> {
 
 fn bundle() -> impl Strategy<Value = Bundle> {
     let priority_tags = select(&[PriorityTags::Never, PriorityTags::IfNonzero, PriorityTags::Always]);
-    (vlan_mode(), priority_tags, proptest::bool::weighted(0.2)).prop_map(|(vlan, priority_tags, protected)| {
-        Bundle { priority_tags, protected, ..Bundle::new("", vlan) }
-    })
+    (vlan_mode(), priority_tags, proptest::bool::weighted(0.2)).prop_map(
+        |(vlan, priority_tags, protected)| Bundle { priority_tags, protected, ..Bundle::new("", vlan) },
+    )
 }
 
 /// Two bridges with a cable, and the rules that a fresh bridge has.
@@ -86,8 +86,10 @@ pub fn macs() -> impl Strategy<Value = FixedMacs> {
 /// Values of the fields that matches and actions are about.
 pub fn value(field: Field) -> BoxedStrategy<u128> {
     match field {
-        Field::InPort => select(PORTS[0]).prop_map(u128::from).boxed(),
-        Field::EthSrc | Field::EthDst | Field::ArpSha | Field::ArpTha => address().prop_map(mac_number).boxed(),
+        Field::InPort => select(PORTS.concat()).prop_map(u128::from).boxed(),
+        Field::EthSrc | Field::EthDst | Field::ArpSha | Field::ArpTha => {
+            address().prop_map(mac_number).boxed()
+        }
         Field::EthType => select(&ETH_TYPES).prop_map(u128::from).boxed(),
         Field::VlanTci => (select(&VIDS), select(&[0u16, 5]))
             .prop_map(|(vid, pcp)| u128::from(vid | pcp << 13 | VLAN_PRESENT))
@@ -106,16 +108,16 @@ pub fn value(field: Field) -> BoxedStrategy<u128> {
 const MATCHED: [Field; 17] = {
     use Field::*;
     [
-        InPort, EthSrc, EthDst, EthType, VlanTci, InnerTci, NwProto, NwTtl, NwTos, NwSrc, NwDst, Ipv6Dst, TpSrc,
-        TpDst, Reg0, Metadata, ArpSha,
+        InPort, EthSrc, EthDst, EthType, VlanTci, InnerTci, NwProto, NwTtl, NwTos, NwSrc, NwDst, Ipv6Dst,
+        TpSrc, TpDst, Reg0, Metadata, ArpSha,
     ]
 };
 
 const SET: [Field; 22] = {
     use Field::*;
     [
-        EthSrc, EthDst, VlanTci, VlanTci, NwProto, NwTtl, NwTos, NwSrc, NwDst, Ipv6Src, Ipv6Dst, Ipv6Label, TpSrc,
-        TpDst, Reg0, Reg3, Metadata, ArpSha, ArpTha, NdTarget, MplsLse0, InPort,
+        EthSrc, EthDst, VlanTci, VlanTci, NwProto, NwTtl, NwTos, NwSrc, NwDst, Ipv6Src, Ipv6Dst, Ipv6Label,
+        TpSrc, TpDst, Reg0, Reg3, Metadata, ArpSha, ArpTha, NdTarget, MplsLse0, InPort,
     ]
 };
 
@@ -126,18 +128,17 @@ fn masked(field: Field) -> impl Strategy<Value = (Field, u128, u128)> {
 }
 
 pub fn matching() -> impl Strategy<Value = Match> {
-    vec(select(&MATCHED).prop_flat_map(masked), 0..4).prop_map(|fields| {
+    vec(select(&MATCHED).prop_flat_map(masked), 0..3).prop_map(|fields| {
         fields.into_iter().fold(Match::ANY, |m, (field, value, mask)| m.with_masked(field, value, mask))
     })
 }
 
 /// An action for a rule of a table; `normal`: NORMAL may be among them.
 pub fn action(table: u8, normal: bool) -> BoxedStrategy<OfAction> {
-    let ports = select(&[1, 2, 3, 4, 5, 6, CABLE[0], 77]).prop_map(OfPort);
+    let ports = select(&[1, 2, 3, 11, 12, CABLE[0], CABLE[1], 77]).prop_map(OfPort);
     let reserved = select(&[OfPort::ALL, OfPort::FLOOD, OfPort::IN_PORT, OfPort::LOCAL, OfPort::CONTROLLER]);
-    let resubmit = (proptest::option::of(select(PORTS[0])), 0..5u8).prop_map(|(port, table)| {
-        OfAction::Resubmit { port: port.map(OfPort), table: Some(TableId(table)) }
-    });
+    let resubmit = (proptest::option::of(select(PORTS[0])), 0..5u8)
+        .prop_map(|(port, table)| OfAction::Resubmit { port: port.map(OfPort), table: Some(TableId(table)) });
     prop_oneof![
         6 => ports.clone().prop_map(OfAction::Output),
         2 => reserved.prop_map(OfAction::Output),
@@ -159,8 +160,14 @@ pub fn action(table: u8, normal: bool) -> BoxedStrategy<OfAction> {
     .boxed()
 }
 
-/// Rules for tables 0 to 3, with priorities of their own.
-pub fn rules(normal: bool) -> impl Strategy<Value = Vec<(u8, u16, Match, Vec<OfAction>)>> {
+type Rules = Vec<(u8, u16, Match, Vec<OfAction>)>;
+
+/// Rules for tables 0 to 3 of two bridges, with priorities of their own.
+pub fn rules(normal: bool) -> impl Strategy<Value = [Rules; 2]> {
+    [rules_of_one(normal), rules_of_one(normal)]
+}
+
+fn rules_of_one(normal: bool) -> impl Strategy<Value = Rules> {
     let rule = move || (0..4u8).prop_flat_map(move |t| (Just(t), matching(), vec(action(t, normal), 0..6)));
     vec(rule(), 1..24).prop_map(|rules| {
         let numbered = rules.into_iter().enumerate();
@@ -168,9 +175,9 @@ pub fn rules(normal: bool) -> impl Strategy<Value = Vec<(u8, u16, Match, Vec<OfA
     })
 }
 
-/// A network whose first bridge has these rules before its own.
-pub fn network_with(mut bridges: Vec<Bridge>, rules: Vec<(u8, u16, Match, Vec<OfAction>)>) -> Network {
-    if let Some(bridge) = bridges.first_mut() {
+/// A network whose bridges have these rules before their own.
+pub fn network_with(mut bridges: Vec<Bridge>, rules: [Rules; 2]) -> Network {
+    for (bridge, rules) in bridges.iter_mut().zip(rules) {
         for (table, priority, matching, actions) in rules {
             add_rule(bridge, table, priority, matching, actions);
         }
@@ -214,7 +221,11 @@ pub fn packet() -> impl Strategy<Value = FlowKey> {
                 if fragment != 3 {
                     fields.extend([(Field::TpSrc, tp_src), (Field::TpDst, tp_dst)]);
                     if eth_type == 0x86dd && proto == 58 && matches!(tp_src, 135 | 136) {
-                        fields.extend([(Field::NdTarget, target), (Field::ArpSha, sha), (Field::ArpTha, sha)]);
+                        fields.extend([
+                            (Field::NdTarget, target),
+                            (Field::ArpSha, sha),
+                            (Field::ArpTha, sha),
+                        ]);
                     }
                 }
             }
