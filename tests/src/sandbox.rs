@@ -12,6 +12,13 @@ pub fn enter() -> Result<(), String> {
         return Err("needs root".to_owned());
     }
     unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("no new network namespace: {e}"))?;
+    // Interfaces that come up must not send anything of their own (neighbour discovery, multicast listeners).
+    for scope in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
+        if let Err(error) = std::fs::write(&path, "1") {
+            eprintln!("{path}: {error}");
+        }
+    }
     ip("link set lo up");
     Ok(())
 }
