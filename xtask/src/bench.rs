@@ -6,14 +6,18 @@
 //!
 //! All traffic stays inside network namespaces that the case makes, and that are gone when it has ended.
 
+mod burst;
 mod figure;
 mod forwarder;
 mod forwarding;
+mod misses;
+mod newcomers;
 mod ovs;
 mod programs;
 mod report;
 mod rig;
 mod statistics;
+mod tcp;
 mod work;
 
 use std::process::ExitCode;
@@ -86,6 +90,20 @@ const CASES: &[Case] = &[
         needs_ovs: false,
         by_default: true,
         run: forwarding::tc,
+    },
+    Case {
+        name: "tcp",
+        what: "one TCP stream between two veth ports, against the Linux bridge",
+        needs_ovs: false,
+        by_default: true,
+        run: tcp::run,
+    },
+    Case {
+        name: "misses",
+        what: "new flows per second through the whole miss path, against Open vSwitch over AF_XDP",
+        needs_ovs: true,
+        by_default: true,
+        run: misses::run,
     },
     Case {
         name: "ovs",
