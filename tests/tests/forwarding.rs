@@ -37,7 +37,7 @@ fn ping_and_tcp_with_offloads() {
 #[test]
 fn large_datagrams_in_fragments() {
     need_lab!();
-    let (_ns, [a, _, _], _switch) = three();
+    let (_ns, [a, _b, _c], _switch) = three();
     assert!(a.ping_with("10.0.0.2", &["-c", "3", "-i", "0.2", "-W", "1", "-s", "8000"]), "IPv4");
     assert!(a.ping_with("fd00::2", &["-c", "3", "-i", "0.2", "-W", "1", "-s", "8000"]), "IPv6");
 }
@@ -171,11 +171,11 @@ fn trace_says_what_a_packet_would_do() {
     assert!(a.pings("10.0.0.2"));
     let frame = build::udp(b.mac, a.mac, ([10, 0, 0, 1], [10, 0, 0, 2]), (1, 2), &[7; 30]);
     let hex: String = frame.iter().map(|b| format!("{b:02x}")).collect();
-    let trace = switch.json(&["trace-packet", "--port", "p1", "--packet", &hex]);
+    let trace = switch.json(&["trace-packet", "p1", "--packet", &hex]);
     assert_eq!(trace["actions_named"], "p2", "{trace}");
     let before = switch.json(&["fdb"])["entries"].as_array().map(Vec::len);
     let flow = "in_port(p1),eth(src=02:00:00:00:00:aa,dst=02:00:00:00:00:02),eth_type(0x0800)";
-    let trace = switch.ask(&["trace-packet", "--port", "p1", "--flow", flow]);
+    let trace = switch.ask(&["trace-packet", "p1", "--flow", flow]);
     assert!(trace.contains("NORMAL"), "{trace}");
     assert_eq!(switch.json(&["fdb"])["entries"].as_array().map(Vec::len), before, "tracing teaches nothing");
 }

@@ -126,6 +126,7 @@ impl Handler {
         let lost = statistics.dropped + statistics.ring_full + statistics.oversized;
         if lost > self.ring_dropped {
             counters.ring_dropped.fetch_add(lost - self.ring_dropped, Ordering::Relaxed);
+            drops.count(Drop::QueueFull, lost - self.ring_dropped);
             self.ring_dropped = lost;
         }
         Ok(())

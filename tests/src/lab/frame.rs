@@ -151,7 +151,7 @@ impl FrameSocket {
 
     fn read(&self) -> Option<Vec<u8>> {
         let mut buffer = vec![0u8; 65536 + 64];
-        let mut control = [0u8; 128];
+        let mut control = [0u64; 16];
         // SAFETY: all pointers are to live buffers of the given lengths; the control message is only read
         // where the CMSG macros say that there is one.
         unsafe {
@@ -163,7 +163,7 @@ impl FrameSocket {
             message.msg_iov = &mut part;
             message.msg_iovlen = 1;
             message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = control.len();
+            message.msg_controllen = size_of_val(&control);
             let n = libc::recvmsg(self.fd.as_raw_fd(), &mut message, libc::MSG_DONTWAIT);
             if n < 0 || from.sll_pkttype == libc::PACKET_OUTGOING {
                 return None;
