@@ -117,9 +117,9 @@ extern "C" fn tc_output_last(skb: *mut __sk_buff, walk: *const Walk, a: *const A
         return TC_ACT_SHOT as u32;
     }
     // SAFETY: not null, so valid: the verifier proves it of every caller.
-    let (truncate, origin, port) = unsafe { ((*walk).truncate, (*walk).origin, (*a).port) };
+    let (truncate, l4, origin, port) = unsafe { ((*walk).truncate, (*walk).l4, (*walk).origin, (*a).port) };
     if truncate != 0 {
-        cut(Tc(skb), truncate);
+        cut(Tc(skb), truncate, l4);
     }
     send_last(Tc(skb), origin, port as u32) as u32
 }
@@ -134,7 +134,7 @@ extern "C" fn tc_output(skb: *mut __sk_buff, walk: *mut Walk, a: *const Action) 
     // SAFETY: not null, so valid: the verifier proves it of every caller.
     unsafe {
         if (*walk).truncate != 0 {
-            cut(Tc(skb), (*walk).truncate);
+            cut(Tc(skb), (*walk).truncate, (*walk).l4);
         }
         (*walk).truncate = 0;
         (*walk).sent += 1;
@@ -165,15 +165,30 @@ extern "C" fn tc_userspace(skb: *mut __sk_buff, walk: *mut Walk, a: *const Actio
     0
 }
 
-/// Cuts the packet to `len` bytes, its tag beside it included.
+/// Farther behind a layer-4 header's beginning than any checksum field ends.
+const CHECKSUM_END: u32 = 18;
+
+/// Cuts the packet, whose layer-4 header is at `l4`, to `len` bytes, its tag beside it included.
+///
+/// The kernel refuses to cut before the layer-4 header, and before a checksum that is still to be filled in: the
+/// packet is then cut right behind those.
 #[inline(always)]
-fn cut(hook: Tc, len: u32) {
+fn cut(hook: Tc, len: u32, l4: u16) {
     let tag = hook.tag_len();
     let len = if len > tag + 14 { len - tag } else { 14 };
-    if hook.len() > len {
-        // SAFETY: the program's context. A packet that cannot be cut (a checksum still to be filled in lies
-        // behind) goes out whole rather than not at all.
-        unsafe { bpf_skb_change_tail(hook.0, len, 0) };
+    let l4 = l4 as u32;
+    if hook.len() <= len {
+        return;
+    }
+    // SAFETY: the program's context.
+    unsafe {
+        if bpf_skb_change_tail(hook.0, len, 0) != 0
+            && len < l4 + CHECKSUM_END
+            && (len >= l4 || bpf_skb_change_tail(hook.0, l4, 0) != 0)
+            && hook.len() > l4 + CHECKSUM_END
+        {
+            bpf_skb_change_tail(hook.0, l4 + CHECKSUM_END, 0);
+        }
     }
 }
 

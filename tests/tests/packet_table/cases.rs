@@ -95,8 +95,8 @@ fn outputs() -> Vec<Case> {
         case(
             "a copy, and the rest truncated",
             f.clone(),
-            vec![OUT, DpAction::Truncate(20), OTHER],
-            vec![(3, f.clone()), (4, first(20))],
+            vec![OUT, DpAction::Truncate(36), OTHER],
+            vec![(3, f.clone()), (4, first(36))],
         ),
         case(
             "truncated to more than it has",

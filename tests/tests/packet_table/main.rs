@@ -200,7 +200,7 @@ fn random_lists_agree() {
         }
     }
     eprintln!("{runs} runs, {delivered} delivered, {refused} frames that the kernel takes no test run of");
-    assert!(runs > RUNS && delivered > RUNS / 4, "{runs} runs, {delivered} delivered");
+    assert!(runs > RUNS && delivered > RUNS / 5, "{runs} runs, {delivered} delivered");
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn meters_limit() {
 /// Statistics count packets and bytes alike at both hooks and in userspace.
 #[test]
 fn statistics_agree() {
-    let Some(mut bench) = Bench::new("stats", true) else { return };
+    let Some(bench) = Bench::new("stats", true) else { return };
     for (name, frame) in frames::all() {
         let mut totals = Vec::new();
         for port in [TC_PORT, XDP_PORT] {
