@@ -145,6 +145,7 @@ impl Flows {
 /// The eBPF datapath. Dropping it leaves everything in the kernel at work; [`EbpfDatapath::shut_down`] does not.
 pub struct EbpfDatapath {
     flow_limit: u32,
+    full_limit: u32,
     flows: Mutex<Flows>,
     moved: Arc<AtomicU64>,
     grace: Grace,
@@ -207,6 +208,7 @@ impl EbpfDatapath {
         let mirror = std::iter::repeat_with(|| None).take(sizes.slots as usize).collect();
         Ok(EbpfDatapath {
             flow_limit: options.flows,
+            full_limit: options.full_flows.min(options.flows),
             moved: table.moved(),
             flows: Mutex::new(Flows { table, mirror, installed: 0 }),
             grace,
@@ -340,7 +342,9 @@ impl Datapath for EbpfDatapath {
         mask: &FlowMask,
         actions: &[DpAction],
     ) -> Result<FlowId, DatapathError> {
-        let full = || DatapathError::FlowTableFull { limit: self.flow_limit };
+        let full = || DatapathError::FlowTableFull {
+            limit: if key.kind() == Kind::Full { self.full_limit } else { self.flow_limit },
+        };
         let mut flows = self.flows.lock();
         if flows.table.len() >= self.flow_limit as usize && flows.table.find(key, mask).is_none() {
             return Err(full());
