@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::interrupt;
+use crate::interrupt::{self, Interrupted};
 use crate::netns::Namespace;
 use crate::process::{self, Background, Ended};
 use crate::step::Step;
@@ -52,6 +52,9 @@ impl Daemon {
         let mut daemon = Daemon { process: Some(process), instance: None, sluice: sluice.to_owned(), rundir };
         if let Err(error) = daemon.wait_ready(file, &mut step) {
             drop(step);
+            if error.is::<Interrupted>() {
+                return Err(error);
+            }
             let said = daemon.log_tail();
             return Err(error).with_context(|| format!("the switch did not start; it said:\n{said}"));
         }
@@ -162,8 +165,8 @@ impl RunDir {
     fn create() -> Result<RunDir> {
         use std::os::unix::fs::DirBuilderExt;
         let folder = std::env::temp_dir();
-        // One that exists is never used: it may be another run's, or somebody's link. A killed run leaves its
-        // folder, and process ids come again, hence the numbers.
+        remove_stale(&folder);
+        // One that exists is never used: it may be another run's, or somebody's link.
         for number in 0..1000 {
             let path = folder.join(format!("sluice-{}-{number}", std::process::id()));
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
@@ -173,6 +176,21 @@ impl RunDir {
             }
         }
         bail!("no free name for a run directory in {}", folder.display())
+    }
+}
+
+/// Removes the run directories of xtasks that were killed.
+fn remove_stale(folder: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| e.ok()) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let maker = name.strip_prefix("sluice-").and_then(|rest| rest.split_once('-')?.0.parse::<u32>().ok());
+        let gone = maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+        // Anybody may put a name into this folder: only our own directory is removed, and no link followed.
+        let ours = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw());
+        if gone && ours {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

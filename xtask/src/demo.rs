@@ -125,6 +125,11 @@ impl Topology {
                 "nodad",
             ])?;
         }
+        // The same network lies behind two of its devices: answers to c have to take the second.
+        let (c, device) = (&topology.places[2], &topology.places[4].device);
+        let namespace = &topology.machines[3].namespace;
+        namespace.ip(&["route", "add", &format!("{}/32", c.v4()), "dev", device])?;
+        namespace.ip(&["route", "add", &format!("{}/128", c.v6()), "dev", device])?;
         Ok(topology)
     }
 
