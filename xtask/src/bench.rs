@@ -7,9 +7,12 @@
 //! All traffic stays inside network namespaces that the case makes, and that are gone when it has ended.
 
 mod burst;
+mod chart;
 mod figure;
 mod forwarder;
 mod forwarding;
+mod hit_path;
+mod memory;
 mod misses;
 mod newcomers;
 mod ovs;
@@ -99,11 +102,25 @@ const CASES: &[Case] = &[
         run: tcp::run,
     },
     Case {
+        name: "hit-path",
+        what: "ns of a hit above a bare redirect, by cache level, hook and headers",
+        needs_ovs: false,
+        by_default: true,
+        run: hit_path::run,
+    },
+    Case {
         name: "misses",
         what: "new flows per second through the whole miss path, against Open vSwitch over AF_XDP",
         needs_ovs: true,
         by_default: true,
         run: misses::run,
+    },
+    Case {
+        name: "memory",
+        what: "memory that a datapath flow takes, in the kernel and in the daemon",
+        needs_ovs: false,
+        by_default: true,
+        run: memory::run,
     },
     Case {
         name: "ovs",
@@ -136,6 +153,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if !args.no_build {
         let toolchain = setup::ensure(workspace, &[Purpose::Run, Purpose::Bench], args.no_install)?;
         build::all(workspace, &toolchain)?;
+        hit_path::build(workspace, &toolchain)?;
     }
     if !nix::unistd::geteuid().is_root() {
         bail!("the benchmark makes network namespaces and loads programs: run it as root");
@@ -163,8 +181,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let folder = workspace.target().join("bench");
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     report.write(&folder.join("bench.json"))?;
+    let picture = folder.join("bench.svg");
+    std::fs::write(&picture, chart::draw(&report)).with_context(|| format!("write {}", picture.display()))?;
     print!("\n{}", report.table(stream));
-    println!("\n  {}", folder.join("bench.json").display());
+    println!("\n  {}\n  {}", folder.join("bench.json").display(), picture.display());
     let well = report.failures.is_empty() && (!args.strict || report.all_met());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

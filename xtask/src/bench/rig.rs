@@ -223,7 +223,7 @@ pub fn stay_on(cpu: usize) -> Result<()> {
 }
 
 /// Nothing but the benchmark's own frames is to be sent.
-fn quiet(namespace: Namespace) -> Result<Namespace> {
+pub fn quiet(namespace: Namespace) -> Result<Namespace> {
     for which in ["all", "default"] {
         // A kernel without IPv6 sends none of it.
         let _ = namespace.sysctl(&format!("ipv6/conf/{which}/disable_ipv6"), "1");
