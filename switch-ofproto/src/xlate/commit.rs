@@ -54,8 +54,8 @@ impl Context<'_> {
         for &field in fields {
             let (to, from) = (self.flow.get(field), base.get(field));
             if to != from {
-                self.wildcards.set_bits(field, to ^ from);
-                known.set_bits(field, self.wildcards.get(field));
+                self.decided.set_bits(field, to ^ from);
+                known.set_bits(field, self.decided.get(field));
                 base.set(field, to);
             }
         }

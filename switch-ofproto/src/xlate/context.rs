@@ -30,8 +30,12 @@ pub(super) struct Context<'a> {
     /// The packet as the datapath actions so far leave it.
     pub base: FlowKey,
     pub base_origins: Origins,
-    /// What the answer depends on, as bits of `original`.
-    pub wildcards: FlowWildcards,
+    /// What the answer depends on because an action read or wrote it, as bits of `original`. It follows from the
+    /// way through the tables, so the form of datapath actions may depend on it.
+    pub decided: FlowWildcards,
+    /// What it depends on because look-ups did. A classifier can have several proofs of one answer and take
+    /// another one for another packet of the same megaflow.
+    pub looked_up: FlowWildcards,
     pub actions: Vec<DpAction>,
     pub learns: Vec<Learn>,
     pub deps: Vec<MacDep>,
@@ -67,7 +71,8 @@ impl<'a> Context<'a> {
             flow_origins: ORIGINAL,
             base: *key,
             base_origins: ORIGINAL,
-            wildcards: FlowWildcards::EMPTY,
+            decided: FlowWildcards::EMPTY,
+            looked_up: FlowWildcards::EMPTY,
             actions: Vec::new(),
             learns: Vec::new(),
             deps: Vec::new(),
@@ -95,13 +100,13 @@ impl<'a> Context<'a> {
 
     /// The answer depends on the whole field.
     pub fn read(&mut self, field: Field) -> u128 {
-        self.wildcards.set_field(field);
+        self.decided.set_field(field);
         self.flow.get(field)
     }
 
     /// The answer depends on these bits of the field.
     pub fn read_bits(&mut self, field: Field, bits: u128) -> u128 {
-        self.wildcards.set_bits(field, bits);
+        self.decided.set_bits(field, bits);
         self.flow.get(field) & bits
     }
 
@@ -159,9 +164,10 @@ impl<'a> Context<'a> {
             Some(Drop::Policy) => self.actions.clear(),
             Some(reason) => self.actions = vec![DpAction::Drop(reason)],
         }
+        self.looked_up.unite(&self.decided);
         Translation {
             actions: self.actions,
-            mask: self.wildcards.datapath_mask(self.original.kind()),
+            mask: self.looked_up.datapath_mask(self.original.kind()),
             learns: self.learns,
             deps: self.deps,
             rules: self.rules,

@@ -34,7 +34,7 @@ impl Context<'_> {
     /// Sets bits of a field, if the packet has it.
     pub fn set_field(&mut self, field: Field, value: u128, mask: u128) {
         if self.has_field(field) {
-            self.wildcards.set_bits(field, mask);
+            self.decided.set_bits(field, mask);
             let old = self.flow.get(field);
             self.flow.set(field, old & !mask | value & mask);
             if field == Field::VlanTci {

@@ -275,7 +275,7 @@ impl Context<'_> {
     /// The answer depends on the TPID of a tag of the packet, if the tag was one.
     fn read_tpid(&mut self, origin: Option<Slot>) {
         if let Some(slot) = origin {
-            self.wildcards.set_field(slot.tpid());
+            self.decided.set_field(slot.tpid());
         }
     }
 

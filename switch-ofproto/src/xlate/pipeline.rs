@@ -6,7 +6,7 @@ use switch_common::key::{VLAN_PRESENT, VLAN_VID_MASK};
 
 use super::context::Context;
 use super::fields::{ETH_IPV4, ETH_IPV6};
-use super::tags::{ORIGINAL, Slot, Tag};
+use super::tags::{ORIGINAL, Slot, Tag, tag_bits};
 use super::trace::StepKind;
 use super::{MAX_DEPTH, MAX_RESUBMITS, TranslateError};
 use crate::actions::OfAction;
@@ -106,28 +106,29 @@ impl<'a> Context<'a> {
     fn look_up(&mut self, table: TableId) -> Option<&'a Rule<OfRule>> {
         let bridge = self.bridge;
         let classifier = bridge.table(table)?;
+        self.looked_up.unite(&self.decided);
         if self.flow_origins == ORIGINAL {
-            classifier.lookup(&self.flow, Some(&mut self.wildcards)).map(|rule| &**rule)
-        } else {
-            // Tags are not where they were in the packet.
-            let mut seen = FlowWildcards::EMPTY;
-            let rule = classifier.lookup(&self.flow, Some(&mut seen));
-            for (i, slot) in [Slot::Outer, Slot::Inner].into_iter().enumerate() {
-                let (tci, tpid) = (seen.get(slot.tci()), seen.get(slot.tpid()));
-                seen.0.set(slot.tci(), 0);
-                seen.0.set(slot.tpid(), 0);
-                if tci | tpid != 0 {
-                    self.read_tag(i, tci as u16);
-                    if tpid != 0
-                        && let Some(origin) = self.flow_origins[i]
-                    {
-                        self.wildcards.set_field(origin.tpid());
-                    }
+            return classifier.lookup(&self.flow, Some(&mut self.looked_up)).map(|rule| &**rule);
+        }
+        // Tags are not where they were in the packet.
+        let mut seen = FlowWildcards::EMPTY;
+        let rule = classifier.lookup(&self.flow, Some(&mut seen)).map(|rule| &**rule);
+        let tags = self.tags();
+        for (i, slot) in [Slot::Outer, Slot::Inner].into_iter().enumerate() {
+            let (tci, tpid) = (seen.get(slot.tci()), seen.get(slot.tpid()));
+            seen.0.set(slot.tci(), 0);
+            seen.0.set(slot.tpid(), 0);
+            if tci | tpid != 0 {
+                tag_bits(&mut self.looked_up, self.original, tags.get(i), tci as u16);
+                if tpid != 0
+                    && let Some(origin) = self.flow_origins[i]
+                {
+                    self.looked_up.set_field(origin.tpid());
                 }
             }
-            self.wildcards.unite(&seen);
-            rule.map(|rule| &**rule)
         }
+        self.looked_up.unite(&seen);
+        rule
     }
 
     /// Carries out the actions of a rule. Answers the table to go on with.

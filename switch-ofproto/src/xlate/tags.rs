@@ -6,8 +6,8 @@
 //! pushing such a tag does, since the datapath pushes a constant.
 
 use smallvec::SmallVec;
-use switch_classifier::Field;
-use switch_common::key::{FlowKey, VLAN_PCP_MASK, VLAN_PRESENT, VLAN_VID_MASK};
+use switch_classifier::{Field, FlowWildcards};
+use switch_common::key::{FlowKey, FlowMask, VLAN_PCP_MASK, VLAN_PRESENT, VLAN_VID_MASK};
 use switch_dpif::action::{DpAction, Layer, Set};
 
 use super::context::Context;
@@ -92,6 +92,36 @@ pub(super) fn write_tags(key: &mut FlowKey, origins: &mut Origins, tags: &[Tag])
     (key.inner_tci, key.inner_tpid, origins[1]) = place(tags.get(1));
 }
 
+/// Adds to a mask how many tags a packet has, and these bits of the inner one.
+fn inner_bits(mask: &mut FlowWildcards, original: &FlowKey, tci_bits: u16) {
+    mask.set_bits(Field::VlanTci, VLAN_PRESENT.into());
+    if is_tagged(original) {
+        mask.set_bits(Field::InnerTci, (tci_bits | VLAN_PRESENT).into());
+    }
+}
+
+/// Adds to a mask whether there is a tag, and these bits of it.
+pub(super) fn tag_bits(mask: &mut FlowWildcards, original: &FlowKey, tag: Option<&Tag>, tci_bits: u16) {
+    match tag {
+        Some(tag) => {
+            if let Some(slot) = tag.origin {
+                mask.set_bits(slot.tci(), (tci_bits | VLAN_PRESENT).into());
+            }
+        }
+        None => {
+            inner_bits(mask, original, 0);
+            if !is_tagged(original) {
+                // The same bits as of a packet with a tag, so that both can share a mask.
+                mask.set_bits(Field::VlanTci, (tci_bits | VLAN_PRESENT).into());
+            }
+        }
+    }
+}
+
+fn is_tagged(key: &FlowKey) -> bool {
+    u16::from_be(key.vlan_tci) & VLAN_PRESENT != 0
+}
+
 impl Context<'_> {
     pub fn tags(&self) -> Tags {
         read_tags(&self.flow.key, &self.flow_origins)
@@ -104,39 +134,28 @@ impl Context<'_> {
     /// The answer depends on these bits (host order) of a tag of the packet, if the tag was one.
     pub fn read_origin(&mut self, origin: Option<Slot>, tci_bits: u16) {
         if let Some(slot) = origin {
-            self.wildcards.set_bits(slot.tci(), tci_bits.into());
+            self.decided.set_bits(slot.tci(), tci_bits.into());
         }
     }
 
     /// The answer depends on whether the pipeline's packet has such a tag (0 for the outermost), and on these bits
     /// of it.
     pub fn read_tag(&mut self, index: usize, tci_bits: u16) {
-        match self.tags().get(index) {
-            Some(tag) => self.read_origin(tag.origin, tci_bits | VLAN_PRESENT),
-            None => {
-                self.read_inner(0);
-                if u16::from_be(self.original.vlan_tci) & VLAN_PRESENT == 0 {
-                    // The same bits as of a packet with a tag, so that both can share a mask.
-                    self.wildcards.set_bits(Field::VlanTci, (tci_bits | VLAN_PRESENT).into());
-                }
-            }
-        }
+        let tags = self.tags();
+        tag_bits(&mut self.decided, self.original, tags.get(index), tci_bits);
     }
 
     /// The answer depends on all of a tag of the packet, if the tag was one.
     pub fn read_whole_origin(&mut self, origin: Option<Slot>) {
         if let Some(slot) = origin {
-            self.wildcards.set_field(slot.tci());
-            self.wildcards.set_field(slot.tpid());
+            self.decided.set_field(slot.tci());
+            self.decided.set_field(slot.tpid());
         }
     }
 
     /// The answer depends on how many tags the packet came with, and on these bits of the inner one.
     pub fn read_inner(&mut self, tci_bits: u16) {
-        self.wildcards.set_bits(Field::VlanTci, VLAN_PRESENT.into());
-        if u16::from_be(self.original.vlan_tci) & VLAN_PRESENT != 0 {
-            self.wildcards.set_bits(Field::InnerTci, (tci_bits | VLAN_PRESENT).into());
-        }
+        inner_bits(&mut self.decided, self.original, tci_bits);
     }
 
     /// The answer depends on everything about the packet's tags, so that they can be treated as constants.
@@ -153,7 +172,7 @@ impl Context<'_> {
     /// Whether every bit of the tag is known.
     fn is_known(&self, tag: &Tag) -> bool {
         tag.origin.is_none_or(|slot| {
-            let whole = |field: Field| self.wildcards.get(field) == field.info().ones();
+            let whole = |field: Field| self.decided.get(field) == field.info().ones();
             whole(slot.tci()) && whole(slot.tpid())
         })
     }
@@ -201,13 +220,13 @@ impl Context<'_> {
             None => VLAN_VID_MASK | VLAN_PCP_MASK,
             Some(slot) => {
                 self.read_origin(to.origin, from.tci ^ to.tci);
-                self.wildcards.get(slot.tci()) as u16 & (VLAN_VID_MASK | VLAN_PCP_MASK)
+                self.decided.get(slot.tci()) as u16 & (VLAN_VID_MASK | VLAN_PCP_MASK)
             }
         };
         let mut mask = FlowKey::ZERO;
         mask.vlan_tci = bits.to_be();
         let mut value = FlowKey::ZERO;
         value.vlan_tci = to.tci.to_be();
-        self.emit(DpAction::Set(Set::new(Layer::Vlan, &value, &switch_common::key::FlowMask(mask))));
+        self.emit(DpAction::Set(Set::new(Layer::Vlan, &value, &FlowMask(mask))));
     }
 }

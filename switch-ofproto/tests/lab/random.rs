@@ -91,7 +91,7 @@ pub fn value(field: Field) -> BoxedStrategy<u128> {
             address().prop_map(mac_number).boxed()
         }
         Field::EthType => select(&ETH_TYPES).prop_map(u128::from).boxed(),
-        Field::VlanTci => (select(&VIDS), select(&[0u16, 5]))
+        Field::VlanTci | Field::InnerTci => (select(&VIDS), select(&[0u16, 5]))
             .prop_map(|(vid, pcp)| u128::from(vid | pcp << 13 | VLAN_PRESENT))
             .boxed(),
         Field::NwProto => select(&[6u128, 17, 1, 58, 132, 2]).boxed(),
@@ -120,6 +120,27 @@ const SET: [Field; 22] = {
         TpSrc, TpDst, Reg0, Reg3, Metadata, ArpSha, ArpTha, NdTarget, MplsLse0, InPort,
     ]
 };
+
+/// Rules that send by VLAN tags alone, for one table.
+pub fn tag_rules(ports: &'static [u16]) -> impl Strategy<Value = Rules> {
+    let fields = select(&[Field::VlanTci, Field::InnerTci, Field::VlanTpid]).prop_flat_map(|field| {
+        let mask = select(&[0x1fffu128, 0x1000, 0xffff, 0xf000, 0x1014]);
+        let value = if field == Field::VlanTpid { select(&[0u128, 0x88a8]).boxed() } else { value(field) };
+        (Just(field), value, mask).prop_map(|(field, value, mask)| {
+            let mask = if field == Field::VlanTpid { 0xffff } else { mask };
+            (field, value & mask, mask)
+        })
+    });
+    let rule = (vec(fields, 1..3), select(ports)).prop_map(|(fields, port)| {
+        let matching =
+            fields.into_iter().fold(Match::ANY, |m, (f, value, mask)| m.with_masked(f, value, mask));
+        (matching, vec![OfAction::Output(OfPort(port))])
+    });
+    vec(rule, 1..8).prop_map(|rules| {
+        let numbered = rules.into_iter().enumerate();
+        numbered.map(|(i, (matching, actions))| (0, 100 + i as u16, matching, actions)).collect()
+    })
+}
 
 fn masked(field: Field) -> impl Strategy<Value = (Field, u128, u128)> {
     let ones = field.info().ones();
@@ -160,7 +181,7 @@ pub fn action(table: u8, normal: bool) -> BoxedStrategy<OfAction> {
     .boxed()
 }
 
-type Rules = Vec<(u8, u16, Match, Vec<OfAction>)>;
+pub type Rules = Vec<(u8, u16, Match, Vec<OfAction>)>;
 
 /// Rules for tables 0 to 3 of two bridges, with priorities of their own.
 pub fn rules(normal: bool) -> impl Strategy<Value = [Rules; 2]> {
@@ -187,6 +208,24 @@ pub fn network_with(mut bridges: Vec<Bridge>, rules: [Rules; 2]) -> Network {
 
 /// The key of a packet that can be.
 pub fn packet() -> impl Strategy<Value = FlowKey> {
+    prop_oneof![7 => any_packet(), 1 => neighbour_discovery()]
+}
+
+fn neighbour_discovery() -> impl Strategy<Value = FlowKey> {
+    let ports: Vec<u16> = PORTS.concat();
+    let addresses = (value(Field::Ipv6Src), value(Field::Ipv6Dst), value(Field::NdTarget));
+    (select(ports), address(), address(), select(&[135u128, 136]), addresses, value(Field::ArpSha)).prop_map(
+        |(in_port, src, dst, ty, (ip_src, ip_dst, target), option)| {
+            let mut fields = frame(src, dst, 0x86dd, &[]);
+            fields.extend([(Field::NwProto, 58), (Field::NwTtl, 255), (Field::TpSrc, ty)]);
+            fields.extend([(Field::Ipv6Src, ip_src), (Field::Ipv6Dst, ip_dst), (Field::NdTarget, target)]);
+            fields.push((if ty == 135 { Field::ArpSha } else { Field::ArpTha }, option));
+            key(in_port, &fields)
+        },
+    )
+}
+
+fn any_packet() -> impl Strategy<Value = FlowKey> {
     let ports: Vec<u16> = PORTS.concat();
     let tags = vec((select(&VIDS), select(&[0u16, 3, 5])), 0..3);
     let ethernet = (address(), address(), select(&ETH_TYPES), tags);
