@@ -5,10 +5,8 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// Length of `struct virtio_net_hdr`, which goes before each frame where it is asked for.
@@ -112,17 +110,6 @@ impl PacketSocket {
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(frame)], &[], MsgFlags::empty(), None)?;
         Ok(())
-    }
-
-    /// Waits until a frame has come, or the time is over.
-    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
-        let mut wanted = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        match poll(&mut wanted, limit) {
-            Ok(count) => Ok(count > 0),
-            Err(nix::Error::EINTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
