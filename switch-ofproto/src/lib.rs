@@ -11,7 +11,7 @@
 //! * [`eth`]: Ethernet addresses, and those of bridge protocols;
 //! * [`rule`], [`actions`]: OpenFlow rules and what they do;
 //! * [`mac`]: the MAC table of a bridge;
-//! * [`xlate`]: translation.
+//! * [`xlate`]: how a packet is translated.
 
 pub mod actions;
 pub mod bridge;

@@ -10,6 +10,7 @@
 //! tags they need: fewer datapath actions, and bits of a tag that is only removed stay out of the mask.
 
 use smallvec::SmallVec;
+use switch_classifier::Field;
 use switch_common::counter::Drop;
 use switch_common::key::{VLAN_PCP_MASK, VLAN_PRESENT, VLAN_VID_MASK};
 
@@ -19,7 +20,6 @@ use crate::eth::{is_multicast, is_reserved};
 use crate::mac::{Learn, MacDep};
 use crate::port::{Bundle, OfPort};
 use crate::vlan::{PriorityTags, TPID_C, VlanMode};
-use switch_classifier::Field;
 
 /// A tag that a packet has inside the switch, or has not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -59,6 +59,9 @@ impl InnerTags {
         self.inner = InnerTag::default();
     }
 }
+
+/// Bundles by which a packet leaves with the same tags.
+type Group<'a> = (Tags, SmallVec<[&'a Bundle; 8]>);
 
 impl Context<'_> {
     /// The action NORMAL.
@@ -137,7 +140,7 @@ impl Context<'_> {
 
     fn flood(&mut self, input: Option<&Bundle>, inside: &InnerTags) {
         let bridge = self.bridge;
-        let mut groups: SmallVec<[(Tags, SmallVec<[&Bundle; 8]>); 4]> = SmallVec::new();
+        let mut groups: SmallVec<[Group; 4]> = SmallVec::new();
         groups.push((self.tags(), SmallVec::new()));
         for out in bridge.bundles() {
             if input.is_some_and(|input| std::ptr::eq(input, out) || (input.protected && out.protected))

@@ -16,7 +16,7 @@ impl Context<'_> {
             OfPort::NORMAL => self.normal(),
             OfPort::FLOOD => self.output_to_all(false),
             OfPort::ALL => self.output_to_all(true),
-            OfPort::CONTROLLER => self.to_controller(u16::MAX, rule),
+            OfPort::CONTROLLER => self.send_to_controller(u16::MAX, rule),
             OfPort::TABLE => self.warn(|| "TABLE is only for packets of a controller".to_owned()),
             _ if port == self.in_port() => {
                 self.warn(|| "skipping output to input port".to_owned());
@@ -37,7 +37,7 @@ impl Context<'_> {
         self.refuse(Drop::Hairpin);
     }
 
-    pub fn to_controller(&mut self, max_len: u16, rule: RuleRef) {
+    pub fn send_to_controller(&mut self, max_len: u16, rule: RuleRef) {
         if !self.bridge.has_controller {
             self.detail(|| "no controller is connected".to_owned());
             return;

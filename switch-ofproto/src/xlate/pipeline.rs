@@ -160,7 +160,7 @@ impl<'a> Context<'a> {
         match action {
             OfAction::Output(port) => self.output(*port, None, rule),
             OfAction::OutputTruncated { port, max_len } => self.output(*port, Some(*max_len), rule),
-            OfAction::Controller { max_len } => self.to_controller(*max_len, rule),
+            OfAction::Controller { max_len } => self.send_to_controller(*max_len, rule),
             OfAction::SetField { field, value, mask } => {
                 if *field == Field::VlanTci && self.flow_origins[0] == Some(Slot::Inner) {
                     self.read_all_tags();
