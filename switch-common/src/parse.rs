@@ -499,10 +499,66 @@ unsafe fn parse_ipv4(view: FrameView, l3: usize, w: *mut u64, net: &mut Network)
     true
 }
 
-/// Extension headers that are walked at most; Linux drops packets with more than this many of them long before.
-const MAX_EXTENSIONS: usize = 8;
+/// Where the walk through a chain of extension headers is.
+struct Chain {
+    /// Type of the header at `off`.
+    next: u8,
+    off: usize,
+    /// `FLAGS_FRAG_` bits, host order.
+    fragment: u16,
+    end: End,
+}
 
-/// RFC 8200, sections 3 and 4. `false` if a header is cut or the chain is longer than `MAX_EXTENSIONS`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    No,
+    /// `next` is no extension header, or what follows is no header.
+    Reached,
+    /// A header is cut.
+    Cut,
+}
+
+/// One step. There is no loop, since LLVM makes loops here that are left and entered in the middle, which verifiers
+/// before Linux 6.6 refuse.
+#[inline(always)]
+unsafe fn walk_extension(view: FrameView, chain: &mut Chain) {
+    if chain.end as u8 != End::No as u8 {
+        return;
+    }
+    if !matches!(chain.next, 0 | 43 | 44 | 51 | 60) {
+        chain.end = End::Reached;
+        return;
+    }
+    let extension = view.from(chain.off);
+    if !extension.has(0, 8) {
+        chain.end = End::Cut;
+        return;
+    }
+    // SAFETY: the range was checked.
+    let ([following, len], offset) = unsafe { (extension.get::<[u8; 2]>(0), extension.get::<u16>(2)) };
+    match chain.next {
+        44 => {
+            // A datagram that is whole (RFC 6946) is no fragment.
+            if offset & 0xfff9u16.to_be() != 0 {
+                chain.fragment = FLAGS_FRAG_ANY;
+                if offset & 0xfff8u16.to_be() != 0 {
+                    // What follows is not a header; the protocol reads as "fragment".
+                    chain.fragment |= FLAGS_FRAG_LATER;
+                    chain.end = End::Reached;
+                    return;
+                }
+            }
+            chain.off += 8;
+        }
+        // RFC 4302, section 2.2: in units of four bytes, less two.
+        51 => chain.off += (len as usize + 2) << 2,
+        _ => chain.off += (len as usize + 1) << 3,
+    }
+    chain.next = following;
+}
+
+/// RFC 8200, sections 3 and 4. `false` if a header is cut or the chain is longer than eight extension headers; Linux
+/// drops packets with fewer than that.
 #[inline(always)]
 unsafe fn parse_ipv6(view: FrameView, l3: usize, w: *mut u64, net: &mut Network) -> bool {
     let header = view.from(l3);
@@ -515,46 +571,25 @@ unsafe fn parse_ipv6(view: FrameView, l3: usize, w: *mut u64, net: &mut Network)
         if first >> 28 != 6 {
             return false;
         }
-        let mut next: u8 = header.get(6);
-        let mut off = l3 + 40;
-        let mut fragment = 0;
-        let mut n = 0;
-        loop {
-            if !matches!(next, 0 | 43 | 44 | 51 | 60) {
-                break;
-            }
-            let extension = view.from(off);
-            if n == MAX_EXTENSIONS || !extension.has(0, 8) {
-                return false;
-            }
-            n += 1;
-            let [following, len] = extension.get::<[u8; 2]>(0);
-            match next {
-                44 => {
-                    // A datagram that is whole (RFC 6946) is no fragment.
-                    let offset: u16 = extension.get(2);
-                    if offset & 0xfff9u16.to_be() != 0 {
-                        fragment = FLAGS_FRAG_ANY;
-                        if offset & 0xfff8u16.to_be() != 0 {
-                            // What follows is not a header; the protocol reads as "fragment".
-                            fragment |= FLAGS_FRAG_LATER;
-                            break;
-                        }
-                    }
-                    off += 8;
-                }
-                // RFC 4302, section 2.2: in units of four bytes, less two.
-                51 => off += (len as usize + 2) << 2,
-                _ => off += (len as usize + 1) << 3,
-            }
-            next = following;
+        let mut chain = Chain { next: header.get(6), off: l3 + 40, fragment: 0, end: End::No };
+        walk_extension(view, &mut chain);
+        walk_extension(view, &mut chain);
+        walk_extension(view, &mut chain);
+        walk_extension(view, &mut chain);
+        walk_extension(view, &mut chain);
+        walk_extension(view, &mut chain);
+        walk_extension(view, &mut chain);
+        walk_extension(view, &mut chain);
+        let more = matches!(chain.next, 0 | 43 | 44 | 51 | 60);
+        if chain.end as u8 == End::Cut as u8 || chain.end as u8 == End::No as u8 && more {
+            return false;
         }
-        net.proto = next;
+        net.proto = chain.next;
         net.tos = (first >> 20) as u8;
         net.ttl = header.get(7);
-        net.fragment = fragment;
-        net.l4 = off;
-        net.l4_present = fragment & FLAGS_FRAG_LATER == 0;
+        net.fragment = chain.fragment;
+        net.l4 = chain.off;
+        net.l4_present = chain.fragment & FLAGS_FRAG_LATER == 0;
         *w.add(4) = header.get(8);
         *w.add(5) = header.get(16);
         *w.add(6) = header.get(24);

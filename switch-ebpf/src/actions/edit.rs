@@ -116,9 +116,12 @@ impl Xdp {
         if offset > FARTHEST {
             return None;
         }
-        // SAFETY: the program's context. The statement only hides from LLVM how the sum came about, which
-        // otherwise adds up check and access in different orders.
+        let mut offset = offset;
+        // SAFETY: the program's context. The first statement changes nothing after the check above, which the
+        // verifier, though, does not always see to be of the same number; the second hides from LLVM how the sum
+        // came about, which otherwise adds up check and access in different orders.
         unsafe {
+            core::arch::asm!("{0} &= 0x3fff", inout(reg) offset, options(nomem, nostack));
             let mut start = (*self.0).data as usize + offset;
             core::arch::asm!("{0} = {0}", inout(reg) start, options(nomem, nostack, preserves_flags));
             if start + len > (*self.0).data_end as usize { None } else { Some(start as *mut u8) }

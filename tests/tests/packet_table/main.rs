@@ -1,10 +1,13 @@
 //! One table of packets, actions and what must come out, through the eBPF programs and through the userspace
 //! datapath: on a wire of veth pairs, in test runs of the programs at both hooks, and, with random lists over
-//! frames of every shape, whole or cut, the two datapaths against each other.
+//! frames of every shape, whole or cut, the two datapaths against each other. The same on older kernels in guests.
+//!
+//! `SLUICE_TABLE_RUNS` sets the number of random lists.
 
 mod bench;
 mod cases;
 mod frames;
+mod guests;
 
 use switch_common::counter::{Counter, Drop as DropReason};
 use switch_common::key::{FlowKey, FlowMask};
@@ -144,13 +147,14 @@ fn changes_tags(list: &[DpAction]) -> bool {
 /// that were right must be right afterwards.
 #[test]
 fn random_lists_agree() {
-    const RUNS: usize = 12_000;
+    let runs_wanted =
+        std::env::var("SLUICE_TABLE_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(12_000usize);
     let Some(mut bench) = Bench::new("random", true) else { return };
     let whole = frames::all().len();
     let all: Vec<(String, Vec<u8>)> = frames::all().into_iter().chain(frames::cut()).collect();
     let mut rng = Rng(0x0dd_ba11);
     let (mut runs, mut delivered, mut refused) = (0, 0, 0);
-    for _ in 0..RUNS {
+    for _ in 0..runs_wanted {
         let n = rng.below(all.len());
         let (name, frame) = &all[n];
         let tags = if name.contains("two tags") { 2 } else { usize::from(name.contains("one tag")) };
@@ -200,7 +204,7 @@ fn random_lists_agree() {
         }
     }
     eprintln!("{runs} runs, {delivered} delivered, {refused} frames that the kernel takes no test run of");
-    assert!(runs > RUNS && delivered > RUNS / 5, "{runs} runs, {delivered} delivered");
+    assert!(runs > runs_wanted && delivered > runs_wanted / 6, "{runs} runs, {delivered} delivered");
 }
 
 #[test]
