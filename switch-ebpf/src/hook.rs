@@ -31,7 +31,7 @@ pub trait Hook: Copy {
     fn parse(self, origin: Origin) -> Headers;
 
     /// What this frame counts for.
-    fn amount(self, headers: Headers, key: *const FlowKey) -> Amount;
+    fn amount(self, headers: Headers) -> Amount;
 
     /// The flow that an earlier program has already found for this packet.
     fn handed_over(self, in_port: u16) -> Option<(u32, *const FlowEntry)>;

@@ -19,6 +19,7 @@
 mod actions;
 mod cache;
 mod count;
+mod ether;
 mod handover;
 mod hook;
 mod limit;

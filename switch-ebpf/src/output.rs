@@ -5,12 +5,10 @@ use aya_ebpf::helpers::{bpf_check_mtu, bpf_clone_redirect, bpf_redirect};
 use switch_common::counter::Drop;
 use switch_common::port::{PORT_ACTIVE, PortEntry};
 
+use crate::ether::{ETH_HEADER, VLAN_TAG, is_tagged};
 use crate::maps::PORTS;
 use crate::scratch::Origin;
 use crate::tc::{Tc, drop};
-
-const ETH_HEADER: u32 = 14;
-const VLAN_TAG: u32 = 4;
 
 /// Sends the packet itself: nothing can be done with it afterwards.
 #[inline(always)]
@@ -52,7 +50,7 @@ fn target(hook: Tc, port: u32) -> Result<u32, Drop> {
 /// check that the kernel's own forwarding makes, and the device would send or cut it silently.
 #[inline(always)]
 fn too_long(hook: Tc, ifindex: u32, mtu: u32) -> bool {
-    // SAFETY: the program's context; the read is behind a check of its range.
+    // SAFETY: the program's context and its packet pointers.
     unsafe {
         let skb = hook.0;
         if (*skb).gso_size != 0 {
@@ -62,12 +60,7 @@ fn too_long(hook: Tc, ifindex: u32, mtu: u32) -> bool {
         if (*skb).vlan_present != 0 {
             return true;
         }
-        let start = (*skb).data as usize;
-        if start + 14 > (*skb).data_end as usize {
-            return true;
-        }
-        let eth_type = ((start + 12) as *const u16).read_unaligned();
-        let tagged = eth_type == 0x8100u16.to_be() || eth_type == 0x88a8u16.to_be();
-        !tagged || hook.len() > mtu + ETH_HEADER + VLAN_TAG
+        let tagged = is_tagged((*skb).data as usize, (*skb).data_end as usize);
+        tagged != Some(true) || hook.len() > mtu + ETH_HEADER + VLAN_TAG
     }
 }

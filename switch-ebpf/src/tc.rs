@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_skb_pull_data;
 use aya_ebpf::programs::TcContext;
 use switch_common::counter::Drop;
 use switch_common::flow::{FlowEntry, verdict};
-use switch_common::key::{FlowKey, Kind, VLAN_PRESENT};
+use switch_common::key::{Kind, VLAN_PRESENT};
 use switch_common::parse::{FrameView, OffloadedTag, PacketMeta, parse};
 use switch_common::program::TC_ACTIONS;
 
@@ -67,7 +67,7 @@ impl Hook for Tc {
     }
 
     #[inline(always)]
-    fn amount(self, headers: Headers, _key: *const FlowKey) -> Amount {
+    fn amount(self, headers: Headers) -> Amount {
         self.amount_at(headers.l4())
     }
 
@@ -86,7 +86,7 @@ impl Hook for Tc {
         // SAFETY: `flow` and `key` are valid map values.
         unsafe {
             let flow = hit.flow;
-            account(hit.slot, self.amount(hit.headers, hit.key), tcp_flags(hit.key));
+            account(hit.slot, self.amount(hit.headers), tcp_flags(hit.key));
             match (*flow).verdict {
                 verdict::OUTPUT => send_last(self, hit.origin, (*flow).out_port as u32),
                 verdict::DROP => drop(hit.origin, (*flow).drop_reason as u32),

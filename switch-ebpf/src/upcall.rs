@@ -21,6 +21,7 @@ use switch_common::upcall::{
 };
 
 use crate::count::{count, count_drop, port_row};
+use crate::ether::LOW48;
 use crate::limit::{admitted, conforms};
 use crate::maps::{PORT_LIMITS, PORTS, PROTOCOL_LIMITS, SCRATCH, UPCALL, upcall_ifindex};
 
@@ -55,8 +56,6 @@ pub struct Notice {
 /// Protocol traffic of one port: packets a second, and at once. Every protocol of its class sends a few a second;
 /// this only keeps a broken neighbour from filling the queue.
 const PROTOCOL_LIMIT: RateLimit = RateLimit::packets(4000, 1000);
-
-const LOW48: u64 = 0xffff_ffff_ffff;
 
 /// Slow protocols (LACP, OAM), LLDP, connectivity fault management.
 const PROTOCOL_TYPES: [u16; 3] = [0x8809, 0x88cc, 0x8902];

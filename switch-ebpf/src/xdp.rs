@@ -12,6 +12,7 @@ use switch_common::port::{PORT_ACTIVE, PORT_XDP_OUTPUT};
 use switch_common::program::XDP_ACTIONS;
 
 use crate::count::{Amount, account, count_drop};
+use crate::ether::{ETH_HEADER, VLAN_TAG, is_tagged};
 use crate::handover::hand_over;
 use crate::hook::{Hit, Hook};
 use crate::maps::{ACTIONS, PORTS, SCRATCH, TX, XDP_PROGS, vlan_limit};
@@ -21,10 +22,6 @@ use crate::scratch::{Headers, Origin, Walk};
 pub struct Xdp(pub *mut xdp_md);
 
 const DROP: i32 = xdp_action::XDP_DROP as i32;
-
-/// Ethernet header, and a VLAN tag: what an MTU does not count.
-const ETH_HEADER: u32 = 14;
-const VLAN_TAG: u32 = 4;
 
 impl Hook for Xdp {
     const DROPPED: i32 = DROP;
@@ -55,7 +52,7 @@ impl Hook for Xdp {
     }
 
     #[inline(always)]
-    fn amount(self, _headers: Headers, _key: *const FlowKey) -> Amount {
+    fn amount(self, _headers: Headers) -> Amount {
         Amount { packets: 1, bytes: self.len() }
     }
 
@@ -87,7 +84,7 @@ impl Hook for Xdp {
                     if flags & PORT_XDP_OUTPUT == 0 {
                         return self.to_tc(&hit);
                     }
-                    let amount = self.amount(hit.headers, hit.key);
+                    let amount = self.amount(hit.headers);
                     account(hit.slot, amount, tcp_flags(hit.key));
                     if flags & PORT_ACTIVE == 0 {
                         return drop(hit.origin, Drop::NoOutput as u32);
@@ -98,14 +95,14 @@ impl Hook for Xdp {
                     transmit(hit.origin, port)
                 }
                 verdict::DROP => {
-                    account(hit.slot, self.amount(hit.headers, hit.key), tcp_flags(hit.key));
+                    account(hit.slot, self.amount(hit.headers), tcp_flags(hit.key));
                     drop(hit.origin, (*flow).drop_reason as u32)
                 }
                 _ => {
                     if !carries_out(flow) {
                         return self.to_tc(&hit);
                     }
-                    account(hit.slot, self.amount(hit.headers, hit.key), tcp_flags(hit.key));
+                    account(hit.slot, self.amount(hit.headers), tcp_flags(hit.key));
                     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return DROP };
                     (*scratch).walk = Walk::begin(flow, hit.key, hit.headers, hit.origin);
                     XDP_PROGS.tail_call(&XdpContext::new(self.0), XDP_ACTIONS);
@@ -133,15 +130,11 @@ impl Xdp {
     /// Whether a frame of `len` bytes is too long for `mtu` even without its VLAN tag, if it has one.
     #[inline(always)]
     pub fn too_long(self, len: u32, mtu: u32) -> bool {
-        // SAFETY: the program's context; the read is behind a check of its range.
-        unsafe {
-            let start = (*self.0).data as usize;
-            if start + 14 > (*self.0).data_end as usize {
-                return true;
-            }
-            let eth_type = ((start + 12) as *const u16).read_unaligned();
-            let tagged = eth_type == 0x8100u16.to_be() || eth_type == 0x88a8u16.to_be();
-            len > mtu + ETH_HEADER + if tagged { VLAN_TAG } else { 0 }
+        // SAFETY: the packet pointers of the program's context.
+        match unsafe { is_tagged((*self.0).data as usize, (*self.0).data_end as usize) } {
+            Some(true) => len > mtu + ETH_HEADER + VLAN_TAG,
+            Some(false) => len > mtu + ETH_HEADER,
+            None => true,
         }
     }
 

@@ -7,9 +7,9 @@ use switch_common::action::Action;
 use switch_common::checksum::{sum64, update};
 
 use super::edit::{Change, Cover, Editor};
+use crate::ether::LOW48;
 use crate::scratch::{ET_IPV4, ET_IPV6, ICMP, ICMPV6, TCP, UDP, Walk};
 
-const LOW48: u64 = 0xffff_ffff_ffff;
 const LOW32: u64 = 0xffff_ffff;
 const LOW16: u64 = 0xffff;
 

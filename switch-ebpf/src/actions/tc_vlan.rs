@@ -10,6 +10,7 @@ use switch_common::counter::Drop;
 use switch_common::key::{VLAN_PCP_MASK, VLAN_PRESENT, VLAN_VID_MASK};
 
 use super::edit::Editor;
+use crate::ether::is_tpid;
 use crate::scratch::Walk;
 use crate::tc::Tc;
 
@@ -35,7 +36,7 @@ fn outermost(packet: Tc) -> Option<(u16, u16)> {
     }
     let [tag] = packet.load::<1>(12, 4)?;
     let tpid = tag as u16;
-    if tpid == 0x8100u16.to_be() || tpid == 0x88a8u16.to_be() {
+    if is_tpid(tpid) {
         return Some((tpid, u16::from_be((tag >> 16) as u16)));
     }
     None

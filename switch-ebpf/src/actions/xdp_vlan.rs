@@ -7,16 +7,13 @@ use switch_common::counter::Drop;
 use switch_common::key::{VLAN_PCP_MASK, VLAN_PRESENT, VLAN_VID_MASK};
 
 use super::edit::{Cover, Editor};
+use crate::ether::is_tpid;
 use crate::scratch::Walk;
 use crate::xdp::Xdp;
 
 const TAG: i32 = 4;
 /// Both addresses.
 const MACS: usize = 12;
-
-fn is_tpid(tpid: u16) -> bool {
-    tpid == 0x8100u16.to_be() || tpid == 0x88a8u16.to_be()
-}
 
 /// 0, or why the packet is dropped.
 #[unsafe(no_mangle)]
@@ -52,10 +49,9 @@ pub extern "C" fn xdp_pop_vlan(ctx: *mut xdp_md, walk: *mut Walk) -> u32 {
     }
     let packet = Xdp(ctx);
     // The tag, and the type behind it.
-    let Some([w0, w1, w2]) = packet.load::<3>(0, MACS + TAG as usize + 2) else {
+    let Some([w0, w1, _]) = packet.load::<3>(0, MACS + TAG as usize + 2) else {
         return Drop::ActionFailed as u32;
     };
-    let _ = w2;
     if !is_tpid((w1 >> 32) as u16) {
         return Drop::ActionFailed as u32;
     }
