@@ -172,13 +172,13 @@ fn identity(n: usize, v: u64) -> [u8; 6] {
     [n[0], n[1], v[0], v[1], v[2], v[3]]
 }
 
-/// One version in sixteen has a long list, so that programs are in it for microseconds: a list whose room is given
+/// One version in 64 has a long list, so that programs are in it for microseconds: a list whose room is given
 /// away too early shows as another flow's address.
 fn actions(n: usize, v: u64) -> Vec<DpAction> {
     let value = FlowKey { eth_dst: identity(n, v), ..FlowKey::ZERO };
     let mask = FlowMask(FlowKey { eth_dst: [0xff; 6], ..FlowKey::ZERO });
     let set = DpAction::Set(Set::new(Layer::Ethernet, &value, &mask));
-    let mut list = vec![set; if v.is_multiple_of(16) { LONG_LIST } else { 1 }];
+    let mut list = vec![set; if v.is_multiple_of(64) { LONG_LIST } else { 1 }];
     list.push(DpAction::Output(DpPort(2)));
     list
 }
