@@ -315,11 +315,6 @@ impl Control {
             tracing::warn!(bridge, port, "{error}");
         }
         self.statuses.insert(dp_port, PortStatus { error, ..PortStatus::default() });
-        if let Err(error) =
-            self.datapath.set_upcall_limit(dp_port, self.config.upcall_rate, self.config.upcall_burst)
-        {
-            tracing::warn!(port, %error, "limiting misses");
-        }
     }
 
     /// The lowest number that no port has. A number that was given back is free only after the flows that named
@@ -412,6 +407,10 @@ impl Control {
             Ok(done) => {
                 self.prepared.insert(dp_port, prepared);
                 self.save_prepared();
+                let (rate, burst) = (self.config.upcall_rate, self.config.upcall_burst);
+                if let Err(error) = self.datapath.set_upcall_limit(dp_port, rate, burst) {
+                    tracing::warn!(port = link.name, %error, "limiting misses");
+                }
                 // Many devices take redirected frames only now that they have a program of their own.
                 self.follow_settings(dp_port, &link, view.up && view.running);
                 let tc = if done.tcx { "tcx" } else { "clsact" };

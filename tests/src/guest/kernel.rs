@@ -75,22 +75,53 @@ impl Kernel {
         bail!("no kernel image in {}", folder.display())
     }
 
-    /// The file of a module, by its name without ending; `None` if it is built in or does not exist.
-    pub fn module(&self, name: &str) -> Option<PathBuf> {
-        let wanted: Vec<String> = [".ko", ".ko.xz"].iter().map(|end| format!("{name}{end}")).collect();
+    /// A module's file behind those that it depends on, in the order in which they are to be loaded. Modules that
+    /// are built in or do not exist are left out.
+    pub fn modules(&self, name: &str) -> Vec<PathBuf> {
+        let mut order = Vec::new();
+        self.add_module(name, &mut order);
+        order
+    }
+
+    fn add_module(&self, name: &str, order: &mut Vec<PathBuf>) {
+        let Some(file) = self.module(name) else { return };
+        if order.contains(&file) {
+            return;
+        }
+        for dependency in dependencies(&file) {
+            self.add_module(&dependency, order);
+        }
+        order.push(file);
+    }
+
+    fn module(&self, name: &str) -> Option<PathBuf> {
+        // Module names write underscores, file names either.
+        let wanted = format!("{}.ko", name.replace('-', "_"));
         let mut folders = vec![self.modules.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).ok()?.filter_map(|e| e.ok()) {
                 let path = entry.path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if wanted.iter().any(|w| entry.file_name().to_string_lossy() == *w) {
+                } else if entry.file_name().to_string_lossy().replace('-', "_").trim_end_matches(".xz")
+                    == wanted
+                {
                     return Some(path);
                 }
             }
         }
         None
     }
+}
+
+/// What the `depends=` entry of a module's information says. Of a compressed module nothing can be read.
+fn dependencies(file: &Path) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let data = fs::read(file).unwrap_or_default();
+    let Some(at) = data.windows(KEY.len()).position(|w| w == KEY) else { return Vec::new() };
+    let value = data[at + KEY.len()..].split(|b| *b == 0).next().unwrap_or_default();
+    let names = String::from_utf8_lossy(value).into_owned();
+    names.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect()
 }
 
 /// The package that the meta-package depends on.

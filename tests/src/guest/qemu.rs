@@ -68,11 +68,15 @@ impl Guest {
     /// Starts it. `launch` may change the command, to enter a network namespace for instance.
     pub fn start(mut self, launch: impl FnOnce(&mut Command)) -> Result<RunningGuest> {
         let mut init = String::from(
-            "#!/bin/sh\nexport PATH=/bin:/sbin:/usr/bin:/usr/sbin\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\n\
+            "#!/bin/sh\nexport PATH=/usr/bin:/usr/sbin:/bin:/sbin\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\n\
              mount -t devtmpfs dev /dev\nmount -t tmpfs tmpfs /run\nmkdir -p /dev/shm /run/netns\n",
         );
+        let mut loaded = std::collections::BTreeSet::new();
         for name in &self.modules {
-            if let Some(file) = self.kernel.module(name) {
+            for file in self.kernel.modules(name) {
+                if !loaded.insert(file.clone()) {
+                    continue;
+                }
                 let inside = format!("modules/{}", file.file_name().unwrap_or_default().to_string_lossy());
                 self.initramfs.file(&file, &inside)?;
                 init.push_str(&format!("insmod /{inside} || echo 'insmod {name} failed'\n"));
