@@ -19,7 +19,8 @@ fn frames() -> Vec<Vec<u8>> {
         h.extend_from_slice(payload);
         build::ethernet(A, B, 0x86dd, &h)
     };
-    let extensions = [&[60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 9][..], &[5; 24]].concat();
+    let extensions =
+        [&[60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 9][..], &[5; 24]].concat();
     let mut nd = vec![135, 0, 0, 0, 0, 0, 0, 0];
     nd.extend_from_slice(&[0xfe; 16]);
     nd.extend_from_slice(&[1, 1, 2, 0, 0, 0, 0, 1, 2, 1, 2, 0, 0, 0, 0, 2]);
@@ -38,7 +39,11 @@ fn frames() -> Vec<Vec<u8>> {
         snap,
         vec![0; 13],
     ];
-    all.into_iter().flat_map(|f| [[&[1, 0, 0, 2, 0, 0, 0, 2][..], &f].concat(), [&[1, 0, 1, 0, 5, 1, 1, 1][..], &f].concat()]).collect()
+    all.into_iter()
+        .flat_map(|f| {
+            [[&[1, 0, 0, 2, 0, 0, 0, 2][..], &f].concat(), [&[1, 0, 1, 0, 5, 1, 1, 1][..], &f].concat()]
+        })
+        .collect()
 }
 
 #[test]

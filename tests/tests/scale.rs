@@ -23,8 +23,18 @@ fn a_hundred_thousand_flows() {
     let ns = Namespace::new("sw");
     let hosts: Vec<Host> = (1..=HOSTS as u8).map(|n| Host::new(&ns, n)).collect();
     let args: Vec<String> = hosts.iter().flat_map(|h| ["--port".to_owned(), h.port.clone()]).collect();
-    let mut all =
-        vec!["--bridge", "br0", "--mac-limit", "200000", "--max-flows", "300000", "--max-idle", "60000", "--upcall-rate", "0"];
+    let mut all = vec![
+        "--bridge",
+        "br0",
+        "--mac-limit",
+        "200000",
+        "--max-flows",
+        "300000",
+        "--max-idle",
+        "60000",
+        "--upcall-rate",
+        "0",
+    ];
     all.extend(args.iter().map(String::as_str));
     let switch = Switch::start(&ns, &all);
     for h in &hosts {
@@ -36,7 +46,8 @@ fn a_hundred_thousand_flows() {
 
     // Every station says where it is, to one address that host 0 has: so nothing is flooded.
     // A busy machine may lose some of so many: those are said again.
-    let learnt = |s: &Switch| s.json(&["show"])["bridges"][0]["mac_entries"].as_u64() >= Some(u64::from(FLOWS));
+    let learnt =
+        |s: &Switch| s.json(&["show"])["bridges"][0]["mac_entries"].as_u64() >= Some(u64::from(FLOWS));
     for _ in 0..8 {
         for i in 0..FLOWS {
             let f = build::ethernet(hosts[0].mac, station(i), 0x88b6, &[0; 46]);
