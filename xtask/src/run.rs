@@ -63,28 +63,27 @@ pub fn run(args: Args) -> Result<ExitCode> {
         workspace.sluice()
     };
     if !nix::unistd::geteuid().is_root() {
-        let again: Vec<String> = std::env::args().skip(1).collect();
-        let program = std::env::current_exe()?;
-        bail!("the switch needs root: type `sudo {} {}`", program.display(), again.join(" "));
+        // What was built is used as it is: root's cargo would build again, and leave files that only root may write.
+        let program = std::env::current_exe().context("find this program")?;
+        let flags: Vec<String> =
+            std::env::args().skip(2).filter(|f| f != "--" && f != "--prebuilt").collect();
+        bail!("the switch needs root: type `sudo {} run --prebuilt {}`", program.display(), flags.join(" "));
     }
     let ports = args.daemon.iter().any(|f| f == "--port" || f.starts_with("--port="));
     let well = if ports { interfaces(&sluice, &args)? } else { demo::run(&sluice, &args.daemon, args.once)? };
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The `sluice` beside this xtask, where both were built in release form or copied to another machine; else
-/// the workspace's.
+/// The `sluice` that was built in release form: beside this xtask where that was too, or was copied with it to
+/// another machine, else in the folder next to this xtask's.
 fn prebuilt() -> Result<PathBuf> {
     let here = std::env::current_exe().context("find this program")?;
-    let beside = here.with_file_name("sluice");
-    if process::is_executable(&beside) {
-        return Ok(beside);
+    let target = here.ancestors().nth(2).context("this program is not in a target folder")?;
+    let places = [here.with_file_name("sluice"), target.join("release/sluice")];
+    match places.iter().find(|p| process::is_executable(p)) {
+        Some(program) => Ok(program.clone()),
+        None => bail!("{} is not there: build it with `cargo xtask build`", places[1].display()),
     }
-    let built = Workspace::find()?.sluice();
-    if !process::is_executable(&built) {
-        bail!("{} is not there: build it with `cargo xtask build`", built.display());
-    }
-    Ok(built)
 }
 
 /// Switches between the named interfaces.
