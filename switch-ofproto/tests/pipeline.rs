@@ -8,7 +8,7 @@ use lab::*;
 use switch_classifier::{Field, Match};
 use switch_common::counter::Drop;
 use switch_common::key::FlowMask;
-use switch_dpif::action::{DpAction, DpPort};
+use switch_dpif::action::{DpAction, DpPort, Layer};
 use switch_ofproto::bridge::{Bridge, BridgeError, FailMode};
 use switch_ofproto::mac::{Learn, MacDep};
 use switch_ofproto::network::NetworkError;
@@ -402,4 +402,25 @@ fn bridges_and_networks_refuse_what_cannot_be() {
     assert!(matches!(refuse(same(BR0, "a"), same(BR1, "a")), NetworkError::Name(_)));
     assert!(matches!(refuse(same(BR0, "a"), same(BR0, "b")), NetworkError::Number(1)));
     assert!(matches!(refuse(same(BR0, "a"), same(BR1, "b")), NetworkError::PortTaken { port: 1, .. }));
+}
+
+#[test]
+fn neighbour_discovery_is_changed_while_it_is_that() {
+    let set = OfAction::set;
+    let message = |code: u128| {
+        let mut fields = frame(mac(1), mac(2), 0x86dd, &[]);
+        fields.extend([(Field::NwProto, 58), (Field::TpSrc, 135), (Field::TpDst, code), (Field::ArpSha, 7)]);
+        key(1, &fields)
+    };
+    let layers = |actions: Vec<OfAction>, code| {
+        let t = run(&with_rules(vec![(Match::ANY, actions)]), &FixedMacs::default(), &message(code));
+        let layer = |a: &DpAction| if let DpAction::Set(set) = a { Some(set.layer) } else { None };
+        t.actions.iter().filter_map(layer).collect::<Vec<_>>()
+    };
+    let out = || OfAction::Output(OfPort(2));
+    // Until it is another message, and once it is one.
+    let first = vec![set(Field::ArpSha, 8), set(Field::TpDst, 1), out()];
+    assert_eq!(layers(first, 0), [Layer::Nd, Layer::Icmpv6]);
+    let then = vec![set(Field::TpDst, 0), set(Field::ArpSha, 8), out()];
+    assert_eq!(layers(then, 1), [Layer::Icmpv6, Layer::Nd]);
 }

@@ -36,12 +36,18 @@ impl Context<'_> {
                 58 if eth_type == ETH_IPV6 => Some(Layer::Icmpv6),
                 _ => None,
             };
+            // The datapath sees by type and code whether there is a neighbour discovery message to change, so it
+            // must do that while, or once, it is one.
+            let nd = |c: &mut Self| {
+                if neighbour_discovery(&c.base).is_some() {
+                    c.commit_layer(Layer::Nd, &[NdTarget, ArpSha, ArpTha]);
+                }
+            };
+            nd(self);
             if let Some(layer) = layer {
                 self.commit_layer(layer, &[TpSrc, TpDst]);
             }
-            if neighbour_discovery(&self.base).is_some() {
-                self.commit_layer(Layer::Nd, &[NdTarget, ArpSha, ArpTha]);
-            }
+            nd(self);
         }
         self.commit_tags();
         self.commit_layer(Layer::Priority, &[SkbPriority]);
