@@ -171,17 +171,28 @@ fn refusal(
     }
 }
 
-/// Attaches a program to a kernel tracepoint.
+fn tracepoint_id(group: &str, event: &str) -> Option<String> {
+    [crate::system::TRACEFS, "/sys/kernel/debug/tracing"]
+        .iter()
+        .find_map(|root| std::fs::read_to_string(format!("{root}/events/{group}/{event}/id")).ok())
+}
+
+/// Attaches a program to a kernel tracepoint; tracefs is mounted if it is not.
 pub fn attach_tracepoint(
     group: &str,
     event: &str,
     program: BorrowedFd<'_>,
     pins: &Pins,
 ) -> Result<PinnedLink, String> {
-    let id = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .iter()
-        .find_map(|root| std::fs::read_to_string(format!("{root}/events/{group}/{event}/id")).ok())
-        .ok_or("tracefs is not mounted at /sys/kernel/tracing, or the kernel has no tracepoints")?;
+    let id = match tracepoint_id(group, event) {
+        Some(id) => id,
+        None => {
+            crate::system::mount_tracefs()
+                .map_err(|e| format!("tracefs cannot be mounted at {}: {e}", crate::system::TRACEFS))?;
+            tracepoint_id(group, event)
+                .ok_or_else(|| format!("the kernel has no tracepoint {group}:{event}"))?
+        }
+    };
     let id = id
         .trim()
         .parse()

@@ -65,6 +65,21 @@ fn is_bpffs(path: &CString) -> io::Result<bool> {
     Ok(s.f_type as u32 == BPF_FS_MAGIC)
 }
 
+/// Where the kernel's tracing file system belongs.
+pub const TRACEFS: &str = "/sys/kernel/tracing";
+
+/// Mounts the tracing file system.
+pub fn mount_tracefs() -> io::Result<()> {
+    let c = CString::new(TRACEFS)?;
+    // SAFETY: all strings are NUL-terminated and live through the call.
+    let r = unsafe { libc::mount(c"tracefs".as_ptr(), c.as_ptr(), c"tracefs".as_ptr(), 0, std::ptr::null()) };
+    if r < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    tracing::info!(path = TRACEFS, "mounted the tracing file system");
+    Ok(())
+}
+
 fn mount_bpffs(path: &Path) -> io::Result<()> {
     let c = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
     match is_bpffs(&c) {

@@ -136,6 +136,20 @@ fn killed_and_started_again() {
 }
 
 #[test]
+fn what_a_killed_daemon_had_made_is_not_left_behind() {
+    need_lab!();
+    let ns = Namespace::new("sw");
+    let _a = Host::new(&ns, 1);
+    let mut switch = Switch::start(&ns, &["--bridge", "br0", "--port", "p1"]);
+    switch.kill();
+    assert!(ns.ip(&["-o", "link"]).contains("br0"));
+    switch.launch(&ns, &["--bridge", "br9"]).unwrap_or_else(|e| panic!("{e}"));
+    let links = ns.ip(&["-o", "link"]);
+    assert!(!links.contains("br0") && links.contains("br9"), "{links}");
+    assert!(ns.ip(&["-d", "-o", "link", "show", "p1"]).contains("promiscuity 0"));
+}
+
+#[test]
 fn a_second_daemon_is_refused() {
     need_lab!();
     let ns = Namespace::new("sw");

@@ -21,6 +21,7 @@ use switch_netdev::{
 };
 use switch_ofproto::BridgeId;
 
+use super::devices::Devices;
 use super::drops::UserDrops;
 use super::forwarding::Forwarding;
 use super::instance::Instance;
@@ -267,6 +268,7 @@ impl Control {
             Ok(internal) => {
                 let hidden = internal.hidden().name.clone();
                 self.internal.insert(name.to_owned(), internal);
+                self.note_devices();
                 tracing::info!(bridge = name, "bridge made");
                 hidden
             }
@@ -406,7 +408,7 @@ impl Control {
         match self.datapath.attach_port(&request) {
             Ok(done) => {
                 self.prepared.insert(dp_port, prepared);
-                self.save_prepared();
+                self.note_devices();
                 let (rate, burst) = (self.config.upcall_rate, self.config.upcall_burst);
                 if let Err(error) = self.datapath.set_upcall_limit(dp_port, rate, burst) {
                     tracing::warn!(port = link.name, %error, "limiting misses");
@@ -475,19 +477,17 @@ impl Control {
             if let Err(error) = self.preparer.restore(&prepared) {
                 tracing::debug!(port = name, %error, "restoring the device");
             }
-            self.save_prepared();
+            self.note_devices();
         }
     }
 
-    /// What was changed on devices, for a daemon that comes after this one was killed.
-    fn save_prepared(&self) {
-        let all: Vec<&Prepared> = self.prepared.values().collect();
-        let saved = serde_json::to_vec(&all).map_err(|e| e.to_string());
-        let result =
-            saved.and_then(|json| self.instance.replace("ports.json", &json).map_err(|e| e.to_string()));
-        if let Err(error) = result {
-            tracing::warn!(error, "noting what is to be restored");
-        }
+    /// For a daemon that comes after this one was killed.
+    fn note_devices(&self) {
+        let internal =
+            self.internal.iter().map(|(bridge, port)| (bridge.clone(), port.hidden().name.clone()));
+        let devices =
+            Devices { prepared: self.prepared.values().cloned().collect(), internal: internal.collect() };
+        devices.save(&self.instance);
     }
 
     fn update_link(&mut self, bridge: &str, port: &str, view: &LinkView) {

@@ -5,10 +5,10 @@
 //! what is still true then: see [`super::flows`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use switch_common::flow::FlowStats;
@@ -62,6 +62,8 @@ pub struct Forwarding {
     pub counters: UpcallCounters,
     /// MAC table entries that changed: the revalidator corrects the flows that depend on them.
     pub changed: Sender<MacChange>,
+    /// More entries changed than the channel holds: all flows are to be looked at.
+    pub overflowed: AtomicBool,
     /// Wakes the revalidator when a new view was published.
     pub wake: Sender<()>,
 }
@@ -137,15 +139,17 @@ impl Forwarding {
 
     pub fn mac_changed(&self, changes: Vec<MacChange>) {
         for change in changes {
-            // The receiver lives as long as the daemon; at its end nobody needs to know.
-            let _ = self.changed.send(change);
+            if let Err(TrySendError::Full(_)) = self.changed.try_send(change) {
+                self.overflowed.store(true, Ordering::Release);
+            }
         }
     }
 
     /// Replaces what translation reads. The revalidator follows.
     pub fn publish(&self, view: View) {
         self.view.store(Arc::new(view));
-        let _ = self.wake.send(());
+        // Full: it is about to wake anyway.
+        let _ = self.wake.try_send(());
     }
 
     fn install(

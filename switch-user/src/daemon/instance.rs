@@ -82,7 +82,7 @@ impl Instance {
 
     /// Removes what this daemon put into the directory, the lock last.
     pub fn close(self) {
-        for name in ["control.sock", "ports.json", "sluice.pid"] {
+        for name in ["control.sock", super::devices::FILE, "sluice.pid"] {
             let _ = fs::remove_file(self.path(name));
         }
     }

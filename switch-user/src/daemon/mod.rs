@@ -11,6 +11,7 @@
 mod answer;
 mod clock;
 mod control;
+mod devices;
 mod drops;
 mod flows;
 mod forwarding;
@@ -35,7 +36,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use switch_common::upcall::{FIRST_MISS_QUEUE, PROTOCOL_QUEUE};
 use switch_datapath::EbpfDatapath;
-use switch_netdev::{LinkWatch, Links, PacketOut, Prepared, Preparer, Receiver, UpcallPair, XskOptions};
+use switch_netdev::{LinkWatch, Links, PacketOut, Preparer, Receiver, UpcallPair, XskOptions};
 use switch_ofproto::{MacTables, Network};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,6 +45,7 @@ use crate::config::Config;
 use crate::control::server;
 use answer::Answers;
 use control::{Control, Parts};
+use devices::Devices;
 use forwarding::{Forwarding, UpcallCounters, View};
 use handler::Handler;
 use instance::Instance;
@@ -53,6 +55,8 @@ use revalidate::{Passes, Revalidator};
 const VLAN_LIMIT: u8 = 2;
 /// MTU that the upcall pair serves at least.
 const LEAST_MTU: u32 = 1500;
+/// Changes of MAC tables that wait for the revalidator; when there are more, it looks at all flows instead.
+const MAC_CHANGES: usize = 16_384;
 /// Links are looked at again this often even if no event said so: an event can be lost.
 const LINK_CHECK: Duration = Duration::from_secs(5);
 
@@ -67,7 +71,7 @@ pub fn run(args: DaemonArgs) -> Result<()> {
     let config = Arc::new(Config::from_args(&args)?);
     let instance = Instance::open(&args.rundir)?;
     let preparer = Preparer::open().context("open netlink")?;
-    remove_leftovers(&instance, &args.bpffs, &preparer);
+    remove_leftovers(&instance, &config, &args.bpffs, &preparer);
 
     let miss_queues = miss_queues(args.handlers);
     let port_mtu = largest_mtu(&config, preparer.links());
@@ -77,7 +81,7 @@ pub fn run(args: DaemonArgs) -> Result<()> {
     let datapath = Arc::new(create_datapath(&instance, &args, &pair)?);
     let receivers = open_receivers(&datapath, &pair, miss_queues, &mut notes)?;
 
-    let (changed, changes) = crossbeam_channel::unbounded();
+    let (changed, changes) = crossbeam_channel::bounded(MAC_CHANGES);
     let (wake, published) = crossbeam_channel::bounded(1);
     let view = View {
         network: Network::new(0, Vec::new())?,
@@ -94,6 +98,7 @@ pub fn run(args: DaemonArgs) -> Result<()> {
         clock: Arc::new(clock::MonotonicClock::default()),
         counters: UpcallCounters::default(),
         changed,
+        overflowed: AtomicBool::new(false),
         wake,
     });
     let passes = Arc::new(Passes::default());
@@ -151,20 +156,26 @@ fn start_log(filter: &str) -> Result<()> {
 
 /// A daemon that was killed leaves its programs at work. Until they can be adopted they are taken down, and what
 /// it had changed on devices is put back.
-fn remove_leftovers(instance: &Instance, bpffs: &Path, preparer: &Preparer) {
+fn remove_leftovers(instance: &Instance, config: &Config, bpffs: &Path, preparer: &Preparer) {
     if let Err(error) = EbpfDatapath::remove_stale(bpffs, instance.id()) {
         tracing::warn!(%error, "removing what an earlier daemon had left");
     }
-    let Ok(text) = std::fs::read(instance.path("ports.json")) else { return };
-    match serde_json::from_slice::<Vec<Prepared>>(&text) {
-        Ok(all) => {
-            for prepared in all {
-                if let Err(error) = preparer.restore(&prepared) {
-                    tracing::debug!(%error, "restoring a device");
-                }
-            }
+    let Some(devices) = Devices::load(instance) else { return };
+    for prepared in &devices.prepared {
+        if let Err(error) = preparer.restore(prepared) {
+            tracing::debug!(%error, "restoring a device");
         }
-        Err(error) => tracing::warn!(%error, "ports.json is not understood: devices are left as they are"),
+    }
+    // Internal ports of bridges that are still wanted are taken over, with whatever the host has set on them.
+    let links = preparer.links();
+    for (bridge, hidden) in
+        devices.internal.iter().filter(|(bridge, _)| !config.bridges.contains_key(*bridge))
+    {
+        if let Ok(link) = links.by_name(hidden)
+            && let Err(error) = links.delete(link.ifindex)
+        {
+            tracing::warn!(bridge, %error, "removing the internal port of a bridge that is gone");
+        }
     }
 }
 

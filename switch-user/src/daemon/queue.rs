@@ -12,6 +12,10 @@ use switch_dpif::action::DpPort;
 
 /// Packets that wait for one port at most.
 pub const PORT_QUEUE: usize = 2048;
+/// Packets that wait for all ports of one handler, before each port has to make do with [`FAIR_SHARE`].
+const ALL_QUEUES: usize = 16_384;
+/// What every port may have waiting, however many others there are.
+const FAIR_SHARE: usize = 16;
 
 struct PortQueue<T> {
     waiting: VecDeque<T>,
@@ -42,7 +46,8 @@ impl<T> FairQueues<T> {
             scheduled: false,
             overflows: 0,
         });
-        if queue.waiting.len() >= PORT_QUEUE {
+        let room = if self.len >= ALL_QUEUES { FAIR_SHARE } else { PORT_QUEUE };
+        if queue.waiting.len() >= room {
             queue.overflows += 1;
             return Err(packet);
         }
@@ -89,6 +94,21 @@ impl<T> FairQueues<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_floods_leave_everybody_a_share() {
+        let mut q = FairQueues::default();
+        for i in 0..PORT_QUEUE {
+            for port in 1..=20 {
+                let _ = q.push(DpPort(port), i);
+            }
+        }
+        assert!(q.len <= ALL_QUEUES + 20 * FAIR_SHARE, "{}", q.len);
+        for i in 0..FAIR_SHARE {
+            assert!(q.push(DpPort(99), i).is_ok());
+        }
+        assert!(q.push(DpPort(99), 0).is_err());
+    }
 
     #[test]
     fn a_flood_delays_nobody_else() {

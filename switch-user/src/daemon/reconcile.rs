@@ -341,7 +341,8 @@ mod tests {
         let mut actual = Actual::default();
         let c = config(&[("eth1", port(HookWish::Auto))]);
         let links: BTreeMap<_, _> = [("eth1".to_owned(), link(7)), ("hidden".to_owned(), link(9))].into();
-        apply(&mut actual, &reconcile(&c, &actual, &links));
+        let ops = reconcile(&c, &actual, &links);
+        apply(&mut actual, &ops);
         let p = actual.bridges.get_mut("br0").and_then(|b| b.ports.get_mut("eth1")).expect("port");
         p.failed_on = Some(link(7));
         let again = |links: &BTreeMap<_, _>, actual: &Actual| {

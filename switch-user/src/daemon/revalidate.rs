@@ -72,7 +72,8 @@ impl Revalidator {
                 default(wait) => {}
             }
             let version = self.forwarding.view.load().network.version();
-            if self.passes.conforming.load(Ordering::Acquire) != version {
+            let overflowed = self.forwarding.overflowed.swap(false, Ordering::AcqRel);
+            if overflowed || self.passes.conforming.load(Ordering::Acquire) != version {
                 self.revalidate_all(version);
             }
             if std::time::Instant::now() >= next_sweep {
@@ -127,6 +128,10 @@ impl Revalidator {
         forwarding.counters.revalidations.fetch_add(1, Ordering::Relaxed);
         for _ in 0..ATTEMPTS {
             let Some(flow) = forwarding.flows.lock().get(id).cloned() else { return };
+            if !flow.learns.iter().all(|lesson| forwarding.is_here(lesson)) {
+                // Its packets teach a place that the address has left: one of them has to say so again.
+                break;
+            }
             let view = forwarding.view.load();
             let translation = forwarding.translate(&view, &flow.key);
             let mut flows = forwarding.flows.lock();
