@@ -46,14 +46,21 @@ fn bundle() -> impl Strategy<Value = Bundle> {
 /// Two bridges with a cable, and the rules that a fresh bridge has.
 pub fn bridges() -> impl Strategy<Value = Vec<Bridge>> {
     let bundles = vec((bundle(), proptest::bool::weighted(0.9)), 12);
-    bundles.prop_map(|bundles| {
+    // Modes that move a tag of the packet to another place.
+    let cable = prop_oneof![
+        vlan_mode(),
+        select(&VIDS[1..]).prop_map(|tag| VlanMode::native_untagged(tag, VlanSet::ALL)),
+        select(&VIDS[1..]).prop_map(|tag| VlanMode::dot1q_tunnel(tag, TPID_S, VlanSet::ALL)),
+    ];
+    (bundles, [cable.clone(), cable]).prop_map(|(bundles, cables)| {
         let mut bundles = bundles.into_iter();
         let mut bridges = vec![bridge(BR0, "br0"), bridge(BR1, "br1")];
         for (i, bridge) in bridges.iter_mut().enumerate() {
             for number in PORTS[i].iter().copied().chain([CABLE[i]]) {
-                let Some((bundle, up)) = bundles.next() else { return Vec::new() };
+                let Some((mut bundle, up)) = bundles.next() else { return Vec::new() };
                 let name = |n: u16| format!("p{n}");
                 let mut port = if number == CABLE[i] {
+                    bundle.vlan = cables[i].clone();
                     Port::patch(OfPort(number), name(number), name(CABLE[1 - i]))
                 } else {
                     Port::datapath(OfPort(number), name(number), DpPort(number))

@@ -129,7 +129,7 @@ pub fn reconcile(config: &Config, actual: &Actual, links: &BTreeMap<String, Link
             hook: crate::config::HookWish::Tc,
             ofport_request: Some(OFPP_LOCAL),
         };
-        let wanted = bridge.ports.iter().map(|(n, c)| (n, c)).chain([(name, &local)]);
+        let wanted = bridge.ports.iter().chain([(name, &local)]);
         for (port, want) in wanted {
             match present.and_then(|b| b.ports.get(port)) {
                 None => {
