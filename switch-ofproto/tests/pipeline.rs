@@ -424,3 +424,35 @@ fn neighbour_discovery_is_changed_while_it_is_that() {
     let then = vec![set(Field::TpDst, 0), set(Field::ArpSha, 8), out()];
     assert_eq!(layers(then, 1), [Layer::Icmpv6, Layer::Nd]);
 }
+
+#[test]
+fn a_rule_behind_a_cable_matches_the_tag_where_it_was() {
+    let answer = |port: VlanMode, cable: VlanMode, matching: Match, tags: &[(u16, u16)]| {
+        let (mut br0, mut br1) = (bridge(BR0, "br0"), bridge(BR1, "br1"));
+        add_port(&mut br0, 1, port);
+        ports(&mut br1, &[20]);
+        br0.add_bundle(Bundle::new("a", cable), vec![Port::patch(OfPort(50), "a", "b")]).unwrap();
+        let end = vec![Port::patch(OfPort(51), "b", "a")];
+        br1.add_bundle(Bundle::new("b", VlanMode::default()), end).unwrap();
+        add_rule(&mut br1, 0, 5, matching, vec![OfAction::Output(OfPort(20))]);
+        let t = run(
+            &network(vec![br0, br1]),
+            &FixedMacs::default(),
+            &key(1, &frame(mac(1), mac(2), 0x1234, tags)),
+        );
+        assert_eq!((t.rules.len(), t.rules[1].priority), (2, 5));
+        (t.actions, u16::from_be(t.mask.0.vlan_tci), u16::from_be(t.mask.0.inner_tci))
+    };
+    // The packet's inner tag is the outer one there.
+    let cable = VlanMode::native_untagged(10, VlanSet::ALL);
+    let (actions, outer, inner) =
+        answer(VlanMode::default(), cable, Match::ANY.vlan_vid(20), &[(10, 1), (20, 3)]);
+    assert_eq!(actions, [vec![DpAction::PopVlan], out(&[20])].concat());
+    assert_eq!((outer, inner), (0x1fff, 0x1fff));
+    // And the other way round: its one tag is the inner one there.
+    let tunnel = VlanMode::dot1q_tunnel(10, 0x88a8, VlanSet::ALL);
+    let priority = Match::ANY.with_masked(Field::InnerTci, 0xa000, 0xe000);
+    let (actions, outer, _) = answer(tunnel, VlanMode::default(), priority, &[(20, 5)]);
+    assert_eq!(actions, [vec![DpAction::PushVlan { tpid: 0x88a8, tci: 10 }], out(&[20])].concat());
+    assert_eq!(outer, 0xffff);
+}
