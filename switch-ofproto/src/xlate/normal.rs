@@ -133,7 +133,7 @@ impl Context<'_> {
             Some(out) => {
                 self.detail(|| "forwarding to learned port".to_owned());
                 let tags = self.translate_output(out, &inside);
-                self.output_to_bundle(out, &tags);
+                self.output_to_bundles(&[out], &tags);
             }
         }
     }
@@ -156,9 +156,7 @@ impl Context<'_> {
             }
         }
         for (tags, outs) in &groups {
-            for out in outs {
-                self.output_to_bundle(out, tags);
-            }
+            self.output_to_bundles(outs, tags);
         }
         // If nobody was flooded to.
         self.refuse(Drop::Hairpin);
@@ -282,13 +280,17 @@ impl Context<'_> {
         }
     }
 
-    fn output_to_bundle(&mut self, out: &Bundle, tags: &Tags) {
+    /// Sends the packet with these tags to each bundle; the pipeline's packet stays as it is.
+    fn output_to_bundles(&mut self, outs: &[&Bundle], tags: &Tags) {
         let bridge = self.bridge;
-        let up = out.members.iter().find(|member| bridge.port(**member).is_some_and(|p| p.up));
-        let Some(port) = up.copied().or(out.face()) else { return };
         let (key, origins) = (self.flow.key, self.flow_origins);
         self.set_tags(tags);
-        self.output_to(port, None);
+        for out in outs {
+            let up = out.members.iter().find(|member| bridge.port(**member).is_some_and(|p| p.up));
+            if let Some(port) = up.copied().or(out.face()) {
+                self.output_to(port, None);
+            }
+        }
         (self.flow.key, self.flow_origins) = (key, origins);
     }
 }

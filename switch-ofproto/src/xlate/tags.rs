@@ -40,6 +40,14 @@ impl Slot {
             Slot::Inner => Field::InnerTpid,
         }
     }
+
+    /// Adds bits (host order) of the tag's TCI to a mask: what [`FlowWildcards::set_bits`] does, but often.
+    fn add_tci(self, mask: &mut FlowWildcards, bits: u16) {
+        match self {
+            Slot::Outer => mask.0.key.vlan_tci |= bits.to_be(),
+            Slot::Inner => mask.0.key.inner_tci |= bits.to_be(),
+        }
+    }
 }
 
 /// A tag.
@@ -94,9 +102,9 @@ pub(super) fn write_tags(key: &mut FlowKey, origins: &mut Origins, tags: &[Tag])
 
 /// Adds to a mask how many tags a packet has, and these bits of the inner one.
 fn inner_bits(mask: &mut FlowWildcards, original: &FlowKey, tci_bits: u16) {
-    mask.set_bits(Field::VlanTci, VLAN_PRESENT.into());
+    Slot::Outer.add_tci(mask, VLAN_PRESENT);
     if is_tagged(original) {
-        mask.set_bits(Field::InnerTci, (tci_bits | VLAN_PRESENT).into());
+        Slot::Inner.add_tci(mask, tci_bits | VLAN_PRESENT);
     }
 }
 
@@ -105,14 +113,14 @@ pub(super) fn tag_bits(mask: &mut FlowWildcards, original: &FlowKey, tag: Option
     match tag {
         Some(tag) => {
             if let Some(slot) = tag.origin {
-                mask.set_bits(slot.tci(), (tci_bits | VLAN_PRESENT).into());
+                slot.add_tci(mask, tci_bits | VLAN_PRESENT);
             }
         }
         None => {
             inner_bits(mask, original, 0);
             if !is_tagged(original) {
                 // The same bits as of a packet with a tag, so that both can share a mask.
-                mask.set_bits(Field::VlanTci, (tci_bits | VLAN_PRESENT).into());
+                Slot::Outer.add_tci(mask, tci_bits | VLAN_PRESENT);
             }
         }
     }
@@ -134,7 +142,7 @@ impl Context<'_> {
     /// The answer depends on these bits (host order) of a tag of the packet, if the tag was one.
     pub fn read_origin(&mut self, origin: Option<Slot>, tci_bits: u16) {
         if let Some(slot) = origin {
-            self.decided.set_bits(slot.tci(), tci_bits.into());
+            slot.add_tci(&mut self.decided, tci_bits);
         }
     }
 
