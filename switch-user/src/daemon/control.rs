@@ -19,7 +19,7 @@ use switch_netdev::{
     HookChoice, InternalPort, InternalPortSpec, Link, PrepareError, Prepared, Preparer, UpcallPair,
     XdpOutput, choose_hook, xdp_output,
 };
-use switch_ofproto::BridgeId;
+use switch_ofproto::{BridgeId, OfPort};
 
 use super::devices::Devices;
 use super::drops::UserDrops;
@@ -233,6 +233,13 @@ impl Control {
             }
             self.datapath_ids.remove(&name);
             tracing::info!(bridge = name, "bridge removed");
+        }
+    }
+
+    /// What was learnt at a port that is gone is flooded to again, until it is heard of elsewhere.
+    fn forget_stations(&self, bridge: &str, ofport: u16) {
+        if let Some(id) = self.bridge_ids.get(bridge) {
+            self.forwarding.mac_changed(self.forwarding.macs.table(*id).flush_port(OfPort(ofport)));
         }
     }
 
@@ -462,7 +469,8 @@ impl Control {
     fn detach(&mut self, bridge: &str, port: &str) {
         let Some(actual) = self.port_mut(bridge, port) else { return };
         actual.attached = None;
-        let dp_port = actual.dp_port;
+        let (dp_port, ofport) = (actual.dp_port, actual.ofport);
+        self.forget_stations(bridge, ofport);
         self.detach_device(port, dp_port);
         tracing::info!(bridge, port, "port detached");
         let status = PortStatus { error: Some(no_such_interface(port)), ..PortStatus::default() };
