@@ -87,18 +87,15 @@ fn panel(svg: &mut String, top: f64, title: &str, bars: &[Bar]) -> f64 {
 
 fn against_wanted(figure: &Figure) -> Option<Bar> {
     let share = figure.share()?;
-    let compared = figure.compared.as_ref();
-    let judged = compared.map_or(f64::NAN, |c| c.per_cpu.unwrap_or(c.ratio));
+    let judged = figure.judged();
     let value = match figure.wanted? {
-        Wanted::RatioAtLeast(least) => format!("{judged:.2} (≥ {least})"),
+        Wanted::RatioAtLeast(least) | Wanted::ClockRatioAtLeast(least) => format!("{judged:.2} (≥ {least})"),
         Wanted::MedianAndBound(least, _) => format!("{judged:.2} (≥ {least:.1})"),
         Wanted::AtMost(most) => format!("{} (≤ {})", figure.unit.show(figure.value), figure.unit.show(most)),
     };
-    let label = match (figure.wanted?, compared) {
-        (Wanted::RatioAtLeast(_) | Wanted::MedianAndBound(..), Some(c)) => {
-            format!("{} ÷ {}", figure.name, c.to)
-        }
-        _ => figure.name.clone(),
+    let label = match (figure.wanted?, &figure.compared) {
+        (Wanted::AtMost(_), _) | (_, None) => figure.name.clone(),
+        (_, Some(compared)) => format!("{} ÷ {}", figure.name, compared.to),
     };
     let colour = if figure.verdict() == Verdict::Met { MET } else { MISSED };
     Some(Bar { label, length: share / MOST, value, colour })

@@ -45,6 +45,8 @@ pub fn thousands(value: f64) -> String {
 pub enum Wanted {
     /// Of the ratio: per CPU second where there is one, which holds still on a shared machine, else by the clock.
     RatioAtLeast(f64),
+    /// Of the ratio by the clock, where competitors share the work among CPUs in different ways.
+    ClockRatioAtLeast(f64),
     /// Of the ratio's median, and of its lower confidence bound.
     MedianAndBound(f64, f64),
     /// Of the value.
@@ -112,15 +114,23 @@ impl Figure {
         if share >= 1.0 { Verdict::Met } else { Verdict::Missed }
     }
 
+    /// The ratio that is judged; NaN without one.
+    pub fn judged(&self) -> f64 {
+        let Some(compared) = &self.compared else { return f64::NAN };
+        match self.wanted {
+            Some(Wanted::RatioAtLeast(_)) => compared.per_cpu.unwrap_or(compared.ratio),
+            _ => compared.ratio,
+        }
+    }
+
     /// How much of what is wanted was reached: 1 is just enough. `None` if nothing is wanted.
     pub fn share(&self) -> Option<f64> {
-        let compared = self.compared.as_ref();
-        let ratio = compared.map_or(f64::NAN, |c| c.ratio);
+        let judged = self.judged();
         let share = match self.wanted? {
-            Wanted::RatioAtLeast(least) => compared.and_then(|c| c.per_cpu).unwrap_or(ratio) / least,
+            Wanted::RatioAtLeast(least) | Wanted::ClockRatioAtLeast(least) => judged / least,
             Wanted::MedianAndBound(least, bound) => {
-                let reached = compared.and_then(|c| c.bound).unwrap_or(f64::NAN);
-                least_of(ratio / least, reached / bound)
+                let reached = self.compared.as_ref().and_then(|c| c.bound).unwrap_or(f64::NAN);
+                least_of(judged / least, reached / bound)
             }
             // A program can cost less than the bare redirect, by the measurement's error.
             Wanted::AtMost(most) => most / self.value.max(most / 100.0),
@@ -161,6 +171,12 @@ mod tests {
         assert_eq!(figure(0.9, None, Wanted::RatioAtLeast(0.88)).verdict(), Verdict::Met);
         assert_eq!(figure(0.9, Some(0.8), Wanted::RatioAtLeast(0.88)).verdict(), Verdict::Missed);
         assert_eq!(figure(f64::NAN, None, Wanted::RatioAtLeast(0.88)).verdict(), Verdict::Missed);
+    }
+
+    #[test]
+    fn or_the_clock_counts() {
+        assert_eq!(figure(2.1, Some(1.5), Wanted::ClockRatioAtLeast(2.0)).verdict(), Verdict::Met);
+        assert_eq!(figure(1.9, Some(2.5), Wanted::ClockRatioAtLeast(2.0)).verdict(), Verdict::Missed);
     }
 
     #[test]

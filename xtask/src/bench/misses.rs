@@ -117,7 +117,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Figure>> {
         bound: None,
     };
     let mut figures = ovs.figures().to_vec();
-    figures.push(rate.compared(compared).wanted(Wanted::RatioAtLeast(2.0)));
+    figures.push(rate.compared(compared).wanted(Wanted::ClockRatioAtLeast(2.0)));
     figures.push(latency);
     // What the sender is good for, so that one sees that it is not what was measured.
     figures.extend(alone.figures());

@@ -97,7 +97,7 @@ impl Report {
 
 fn wanted(wanted: Wanted, figure: &Figure) -> String {
     match wanted {
-        Wanted::RatioAtLeast(least) => format!("≥ {least}"),
+        Wanted::RatioAtLeast(least) | Wanted::ClockRatioAtLeast(least) => format!("≥ {least}"),
         Wanted::MedianAndBound(least, bound) => format!("≥ {least:.1} (≥ {bound})"),
         Wanted::AtMost(most) => format!("≤ {}", figure.unit.show(most)),
     }
