@@ -82,17 +82,21 @@ pub fn ensure(workspace: &Workspace, purposes: &[Purpose], no_install: bool) -> 
     let mut plan = Plan::make(workspace, &purposes);
     if !plan.is_empty() {
         plan.print_missing();
-        let by_hand = no_install || !nix::unistd::geteuid().is_root() || !apt::present();
-        if by_hand && plan.needs_packages() || no_install {
+        if no_install || plan.by_hand() {
             plan.print_commands(workspace, no_install)?;
             return Err(NotReady.into());
         }
-        plan.install_packages(workspace)?;
-        plan = Plan::make(workspace, &purposes);
+    }
+    // Twice, as a compiler that has just been installed may want another LLVM for its linker than was expected.
+    for _ in 0..2 {
         if plan.needs_packages() {
-            plan.print_missing();
-            bail!("still missing after the installation");
+            plan.install_packages(workspace)?;
+            plan = Plan::make(workspace, &purposes);
         }
+    }
+    if plan.needs_packages() {
+        plan.print_missing();
+        bail!("still missing after the installation");
     }
     let compiler = plan.compiler.context("no compiler for the eBPF programs")?;
     let bpf_linker = match plan.linker {
@@ -158,6 +162,13 @@ impl Plan {
 
     fn needs_packages(&self) -> bool {
         !self.needs.is_empty() || self.compiler.is_none()
+    }
+
+    /// Whether somebody else has to install what is missing: packages want root and apt-get, a toolchain rustup.
+    fn by_hand(&self) -> bool {
+        let packages = nix::unistd::geteuid().is_root() && apt::present();
+        let rustup = !apt::present() && process::find_program("rustup").is_some();
+        !packages && (!self.needs.is_empty() || self.compiler.is_none() && !rustup)
     }
 
     fn print_missing(&self) {
@@ -251,6 +262,9 @@ impl Plan {
     fn install_packages(&self, workspace: &Workspace) -> Result<()> {
         if !self.needs_packages() {
             return Ok(());
+        }
+        if !apt::present() {
+            return install_by_rustup(workspace);
         }
         let mut available = BTreeSet::new();
         if !apt::lists_are_old() {

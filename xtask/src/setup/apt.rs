@@ -50,7 +50,10 @@ pub fn available<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<BTreeSe
 
 /// Installs packages, without those that they merely recommend.
 pub fn install(workspace: &Workspace, packages: &[String]) -> Result<()> {
-    let title = format!("installing {} packages", packages.len());
+    let title = match packages.len() {
+        0..5 => format!("installing {}", packages.join(", ")),
+        count => format!("installing {count} packages"),
+    };
     let mut command = apt(&["install", "-y", "--no-install-recommends"]);
     command.args(packages);
     step::command(workspace, &title, "apt-install", &mut command)
