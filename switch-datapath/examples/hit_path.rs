@@ -17,9 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Array, DevMap, ProgramArray};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use aya_obj::programs::XdpAttachType;
 use switch_common::key::{FlowKey, FlowMask};
 use switch_common::parse::{PacketMeta, parse_frame};
 use switch_common::program;
@@ -90,7 +89,7 @@ impl Bench<'_> {
         }
         let mut references = References::load(object, self.output)?;
         let pinned = Path::new(BPFFS).join("sluice").join(instance).join("programs").join(program::XDP);
-        let switch = Xdp::from_pin(pinned, XdpAttachType::Interface)?;
+        let switch = ProgramInfo::from_pin(pinned)?.fd()?;
         let mut measured = self.exact_matches(&references)?;
         for masks in MASKS {
             measured.push(self.megaflows(&mut references, &switch, masks)?);
@@ -129,7 +128,7 @@ impl Bench<'_> {
     }
 
     /// Hits of a megaflow whose mask is the last of so many, among a crowd of others.
-    fn megaflows(&self, references: &mut References, switch: &Xdp, masks: u32) -> Result<Measured> {
+    fn megaflows(&self, references: &mut References, switch: &ProgramFd, masks: u32) -> Result<Measured> {
         let packet = ipv4();
         let mut flows = Vec::new();
         for i in 0..if masks > 1 { CROWD } else { 0 } {
@@ -211,9 +210,9 @@ impl References {
     }
 
     /// Has `vary_xdp` go on in the switch, or in the bare redirect.
-    fn go_on_in(&mut self, switch: Option<&Xdp>) -> Result<()> {
+    fn go_on_in(&mut self, switch: Option<&ProgramFd>) -> Result<()> {
         let bare: &Xdp = self.ebpf.program("bare_xdp").ok_or("no program bare_xdp")?.try_into()?;
-        let next = switch.unwrap_or(bare).fd()?.try_clone()?;
+        let next = switch.map_or_else(|| bare.fd(), Ok)?.try_clone()?;
         let mut calls = ProgramArray::try_from(self.ebpf.map_mut("BENCH_CALL").ok_or("no map BENCH_CALL")?)?;
         Ok(calls.set(0, &next, 0)?)
     }
