@@ -8,14 +8,14 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use switch_common::flow::FlowStats;
 use switch_common::key::{FlowKey, FlowMask};
 use switch_dpif::action::DpAction;
 use switch_dpif::datapath::FlowId;
-use switch_ofproto::mac::{Learn, MacDep, MacKey};
+use switch_ofproto::mac::{Change, Learn, MacChange, MacDep, MacKey};
 use switch_ofproto::rule::RuleRef;
 use switch_ofproto::{BridgeId, OfPort};
 
@@ -41,8 +41,8 @@ pub struct Installed {
     pub used_at: u64,
 }
 
-/// Flows by the MAC table entry that they have to do with.
-type ByStation = HashMap<Station, SmallVec<[FlowId; 4]>>;
+/// Flows by the MAC table entry that they have to do with. A gateway's address has as many as there are.
+type ByStation = HashMap<Station, HashSet<FlowId>>;
 
 /// All flows, which of them depend on which MAC table entry, and which teach it.
 #[derive(Default)]
@@ -67,10 +67,10 @@ impl Flows {
 
     pub fn insert(&mut self, id: FlowId, flow: Installed) {
         for dep in &flow.deps {
-            self.by_dep.entry(station_of(dep)).or_default().push(id);
+            self.by_dep.entry(station_of(dep)).or_default().insert(id);
         }
         for lesson in &flow.learns {
-            self.by_lesson.entry(station_taught(lesson)).or_default().push(id);
+            self.by_lesson.entry(station_taught(lesson)).or_default().insert(id);
         }
         self.by_id.insert(id, flow);
     }
@@ -95,18 +95,23 @@ impl Flows {
     }
 
     /// Flows whose translation looked this entry up, found or not.
-    pub fn dependents(&self, station: &Station) -> SmallVec<[FlowId; 4]> {
-        self.by_dep.get(station).cloned().unwrap_or_default()
+    pub fn dependents(&self, station: &Station) -> impl Iterator<Item = FlowId> + '_ {
+        self.by_dep.get(station).into_iter().flatten().copied()
     }
 
     /// Flows whose packets say that this address is at that port.
-    pub fn teachers(&self, station: &Station, port: OfPort) -> SmallVec<[FlowId; 4]> {
-        let Some(ids) = self.by_lesson.get(station) else { return SmallVec::new() };
-        let teaches = |l: &Learn| l.port == port && station_taught(l) == *station;
-        ids.iter()
-            .copied()
-            .filter(|id| self.by_id.get(id).is_some_and(|f| f.learns.iter().any(teaches)))
-            .collect()
+    pub fn teachers(&self, station: Station, port: OfPort) -> impl Iterator<Item = FlowId> + '_ {
+        let teaches = move |l: &Learn| l.port == port && station_taught(l) == station;
+        let ids = self.by_lesson.get(&station).into_iter().flatten().copied();
+        ids.filter(move |id| self.by_id.get(id).is_some_and(|f| f.learns.iter().any(teaches)))
+    }
+
+    /// Whether a change of this entry concerns any flow. If it does not, none that is installed later either: that
+    /// one is translated after the change.
+    pub fn concerns(&self, change: &MacChange) -> bool {
+        let station = (change.bridge, change.key);
+        self.by_dep.contains_key(&station)
+            || (matches!(change.change, Change::Moved { .. }) && self.by_lesson.contains_key(&station))
     }
 }
 
@@ -120,7 +125,7 @@ fn station_taught(lesson: &Learn) -> Station {
 
 fn forget(map: &mut ByStation, station: &Station, id: FlowId) {
     if let Some(ids) = map.get_mut(station) {
-        ids.retain(|i| *i != id);
+        ids.remove(&id);
         if ids.is_empty() {
             map.remove(station);
         }

@@ -71,6 +71,7 @@ pub struct Forwarding {
 impl Forwarding {
     /// Decides what to do with a packet that came up as a miss, and sees to it that the next one like it hits.
     pub fn resolve(&self, key: &FlowKey) -> Arc<[DpAction]> {
+        let mut seen = self.counters.installed.load(Ordering::Acquire);
         if let Some(actions) = self.installed_actions(key) {
             self.counters.joined.fetch_add(1, Ordering::Relaxed);
             return actions;
@@ -83,10 +84,12 @@ impl Forwarding {
             if !self.still_true(view.network.version(), &translation.deps) {
                 continue;
             }
-            if let Some(id) = self.datapath.lookup(key)
+            // Another handler may have been quicker, if any has installed anything at all meanwhile.
+            let installed = self.counters.installed.load(Ordering::Acquire);
+            if std::mem::replace(&mut seen, installed) != installed
+                && let Some(id) = self.datapath.lookup(key)
                 && let Some(flow) = flows.get(id)
             {
-                // Another handler was quicker.
                 self.counters.joined.fetch_add(1, Ordering::Relaxed);
                 return Arc::clone(&flow.actions);
             }
@@ -137,7 +140,16 @@ impl Forwarding {
         self.mac_changed(self.macs.apply(learns, self.clock.now_ms()));
     }
 
-    pub fn mac_changed(&self, changes: Vec<MacChange>) {
+    /// Has the revalidator look at the flows that these changes concern. Most changes, new addresses, concern none,
+    /// and waking a thread for each would cost more than translating the packet that brought it.
+    pub fn mac_changed(&self, mut changes: Vec<MacChange>) {
+        if changes.is_empty() {
+            return;
+        }
+        {
+            let flows = self.flows.lock();
+            changes.retain(|change| flows.concerns(change));
+        }
         for change in changes {
             if let Err(TrySendError::Full(_)) = self.changed.try_send(change) {
                 self.overflowed.store(true, Ordering::Release);
@@ -175,7 +187,7 @@ impl Forwarding {
                     used_at: self.datapath.now_ms(),
                 };
                 flows.insert(id, flow);
-                self.counters.installed.fetch_add(1, Ordering::Relaxed);
+                self.counters.installed.fetch_add(1, Ordering::Release);
             }
             Err(error) => {
                 self.counters.install_failed.fetch_add(1, Ordering::Relaxed);

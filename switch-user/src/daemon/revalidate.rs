@@ -101,7 +101,7 @@ impl Revalidator {
                 let station = (change.bridge, change.key);
                 dependents.extend(flows.dependents(&station));
                 if let Change::Moved { from, .. } = change.change {
-                    teachers.extend(flows.teachers(&station, from));
+                    teachers.extend(flows.teachers(station, from));
                 }
             }
         }
@@ -202,10 +202,12 @@ impl Revalidator {
                 let mut flows = forwarding.flows.lock();
                 let now = forwarding.datapath.now_ms();
                 for id in slice {
-                    let (Some(flow), Some(stats)) = (flows.get_mut(*id), forwarding.datapath.flow_stats(*id))
-                    else {
+                    let Some(stats) = forwarding.datapath.flow_stats(*id) else {
+                        // Another flow with the same match took its place.
+                        flows.remove(*id);
                         continue;
                     };
+                    let Some(flow) = flows.get_mut(*id) else { continue };
                     if stats.packets > flow.seen_packets {
                         flow.seen_packets = stats.packets;
                         flow.used_at = flow.used_at.max(stats.used);
