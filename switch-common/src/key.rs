@@ -328,11 +328,7 @@ impl FlowKey {
     /// Whether this key agrees with `flow` in every bit of `mask`.
     #[inline]
     pub fn matches(&self, flow: &FlowKey, mask: &FlowMask) -> bool {
-        self.words()
-            .iter()
-            .zip(flow.words())
-            .zip(mask.words())
-            .all(|((a, b), m)| (a ^ b) & m == 0)
+        self.words().iter().zip(flow.words()).zip(mask.words()).all(|((a, b), m)| (a ^ b) & m == 0)
     }
 }
 
@@ -345,9 +341,7 @@ pub const fn needs_full(eth_type: u16, ip_proto: u8, tp_src: u16, flags: u16) ->
         0x0806 | 0x8035 | 0x8847 | 0x8848 => true,
         // Neighbour solicitation and advertisement (RFC 4861, sections 4.3 and 4.4).
         0x86dd => {
-            ip_proto == 58
-                && flags & FLAGS_FRAG_LATER == 0
-                && matches!(u16::from_be(tp_src), 135 | 136)
+            ip_proto == 58 && flags & FLAGS_FRAG_LATER == 0 && matches!(u16::from_be(tp_src), 135 | 136)
         }
         _ => false,
     }

@@ -395,7 +395,8 @@ const fn tpid_code(tpid: u16) -> u16 {
 #[inline(always)]
 unsafe fn parse_tags(view: FrameView, meta: &PacketMeta) -> Tags {
     const PRESENT: u16 = VLAN_PRESENT.to_be();
-    let mut t = Tags { outer_tci: 0, inner_tci: 0, outer_tpid: 0, inner_tpid: 0, eth_type: 0, l3: ETH_HEADER };
+    let mut t =
+        Tags { outer_tci: 0, inner_tci: 0, outer_tpid: 0, inner_tpid: 0, eth_type: 0, l3: ETH_HEADER };
     // SAFETY: offset 12 is inside the Ethernet header; the tags behind it are checked.
     unsafe {
         let mut et: u16 = view.get(12);
