@@ -83,10 +83,17 @@ fn format(workspace: &Workspace, summary: &mut Summary) {
         summary.skip("format", "rustfmt is not installed (rustup component add rustfmt)");
         return;
     }
-    for (name, manifest) in [("format", "Cargo.toml"), ("format of the eBPF crate", "switch-ebpf/Cargo.toml")]
-    {
+    let crates: [(&str, &[&str]); 2] = [
+        ("format", &["--all"]),
+        ("format of the eBPF crate", &["--manifest-path", "switch-ebpf/Cargo.toml"]),
+    ];
+    for (name, which) in crates {
         let mut command = setup::cargo();
-        command.current_dir(workspace.root()).args(["fmt", "--all", "--check", "--manifest-path", manifest]);
+        command
+            .current_dir(workspace.root())
+            .args(["fmt", "--check"])
+            .args(which)
+            .args(["--", "--color", "never"]);
         let log = name.replace(' ', "-");
         summary.add(name, step::command(workspace, &format!("checking the {name}"), &log, &mut command));
     }
