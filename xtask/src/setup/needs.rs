@@ -160,7 +160,7 @@ fn fixed() -> Vec<Need> {
             ["busybox-static", "busybox", "busybox"],
         ),
         Need::new(Test, "cpio", "packs the guests' first file system", Program(&["cpio"]), ["cpio"; 3]),
-        Need::new(Test, "iperf3", "TCP with offloads on", Program(&["iperf3"]), ["iperf3"; 3]),
+        Need::new(Test, "nsenter", "enters network namespaces", Program(&["nsenter"]), ["util-linux"; 3]),
     ]
 }
 
