@@ -181,7 +181,7 @@ pub struct LongCached {
 }
 
 /// Entries of each exact-match cache, per CPU; a power of two.
-pub const CACHE_ENTRIES: u32 = 16384;
+pub const CACHE_ENTRIES: u32 = 8192;
 
 /// Slot 0 is never used, so that it can mean "none".
 pub const NO_SLOT: u32 = 0;

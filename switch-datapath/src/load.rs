@@ -9,6 +9,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use hashbrown::HashMap;
 use switch_common::bucket::RateLimit;
 use switch_common::counter::COUNTER_ROW;
+use switch_common::flow::CACHE_ENTRIES;
 use switch_common::hash::{HASH_KEY_LEN, HashKey};
 use switch_common::key::KINDS;
 use switch_common::port::{IFINDEX_SLOTS, MAX_PORTS};
@@ -162,6 +163,8 @@ fn load_object(sizes: &Sizes, hash_key: &HashKey, magic: u64) -> Result<Ebpf, Lo
         .map_max_entries("PORT_COUNTERS", MAX_PORTS.saturating_mul(sizes.cpus))
         .map_max_entries("METERS", METERS)
         .map_max_entries("COUNTERS", sizes.cpus)
+        .map_max_entries("CACHE_SHORT", CACHE_ENTRIES.saturating_mul(sizes.cpus))
+        .map_max_entries("CACHE_LONG", CACHE_ENTRIES.saturating_mul(sizes.cpus))
         .load(object::bytes()?)
         .map_err(|error| LoadError::Object(chain(&error)))
 }

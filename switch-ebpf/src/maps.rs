@@ -41,9 +41,9 @@ pub static MASKS_FULL: Array<FullMasks> = Array::with_max_entries(1, MMAP);
 #[map]
 pub static MASK_ORDER: Array<MaskOrder> = Array::with_max_entries(KINDS as u32, MMAP);
 #[map]
-pub static CACHE_SHORT: PerCpuArray<ShortCached> = PerCpuArray::with_max_entries(CACHE_ENTRIES, 0);
+pub static CACHE_SHORT: Array<ShortCached> = Array::with_max_entries(CACHE_ENTRIES * CPUS_DEFAULT, MMAP);
 #[map]
-pub static CACHE_LONG: PerCpuArray<LongCached> = PerCpuArray::with_max_entries(CACHE_ENTRIES, 0);
+pub static CACHE_LONG: Array<LongCached> = Array::with_max_entries(CACHE_ENTRIES * CPUS_DEFAULT, MMAP);
 #[map]
 pub static PORTS: Array<PortEntry> = Array::with_max_entries(MAX_PORTS, MMAP);
 #[map]

@@ -12,10 +12,9 @@ use switch_ofproto::rule::RuleRef;
 
 use super::control::Control;
 use super::drops::UserDrops;
-use super::flows::Installed;
+use super::flows::{Installed, sum};
 use super::forwarding::{Forwarding, View};
 use super::reconcile::{ActualPort, OFPP_LOCAL};
-use super::revalidate::sum;
 use super::tracing_packets;
 use crate::config::VlanMode;
 use crate::control::report::*;

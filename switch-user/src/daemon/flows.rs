@@ -1,4 +1,5 @@
-//! What userspace knows of each installed megaflow, beyond what the datapath does: which rules and MAC table
+//! What userspace knows of each installed megaflow, beyond what the datapath does (match, actions, statistics):
+//! which rules and MAC table
 //! entries its translation looked at, what it teaches the MAC table, what was counted for it already.
 //!
 //! One lock orders everything that must not race: an upcall's installation, a revalidation, a removal. A flow
@@ -12,9 +13,8 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use switch_common::flow::FlowStats;
-use switch_common::key::{FlowKey, FlowMask};
 use switch_dpif::action::DpAction;
-use switch_dpif::datapath::FlowId;
+use switch_dpif::datapath::{FlowId, RemovedFlow};
 use switch_ofproto::mac::{Change, Learn, MacChange, MacDep, MacKey};
 use switch_ofproto::rule::RuleRef;
 use switch_ofproto::{BridgeId, OfPort};
@@ -25,14 +25,12 @@ pub type Station = (BridgeId, MacKey);
 /// One installed flow.
 #[derive(Clone, Debug)]
 pub struct Installed {
-    pub key: FlowKey,
-    pub mask: FlowMask,
     pub actions: Arc<[DpAction]>,
     /// Version of the configuration that it was translated against last.
     pub version: u64,
     pub learns: SmallVec<[Learn; 1]>,
     pub deps: SmallVec<[MacDep; 1]>,
-    pub rules: Vec<RuleRef>,
+    pub rules: SmallVec<[RuleRef; 1]>,
     /// Statistics of earlier flows with the same match, which this one continues.
     pub base: FlowStats,
     /// Packets at the last sweep.
@@ -47,18 +45,21 @@ type ByStation = HashMap<Station, HashSet<FlowId>>;
 /// All flows, which of them depend on which MAC table entry, and which teach it.
 #[derive(Default)]
 pub struct Flows {
-    by_id: HashMap<FlowId, Installed>,
+    /// Boxed, so that the table itself stays small: it is moved whenever it grows, on the packets' time.
+    by_id: HashMap<FlowId, Box<Installed>>,
     by_dep: ByStation,
     by_lesson: ByStation,
+    /// Flows that were replaced and whose final statistics are still to come, with what took their place.
+    replaced: HashMap<FlowId, FlowId>,
 }
 
 impl Flows {
     pub fn get(&self, id: FlowId) -> Option<&Installed> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|flow| &**flow)
     }
 
     pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Installed> {
-        self.by_id.get_mut(&id)
+        self.by_id.get_mut(&id).map(|flow| &mut **flow)
     }
 
     pub fn ids(&self) -> Vec<FlowId> {
@@ -72,7 +73,7 @@ impl Flows {
         for lesson in &flow.learns {
             self.by_lesson.entry(station_taught(lesson)).or_default().insert(id);
         }
-        self.by_id.insert(id, flow);
+        self.by_id.insert(id, Box::new(flow));
     }
 
     pub fn remove(&mut self, id: FlowId) -> Option<Installed> {
@@ -83,7 +84,24 @@ impl Flows {
         for lesson in &flow.learns {
             forget(&mut self.by_lesson, &station_taught(lesson), id);
         }
-        Some(flow)
+        Some(*flow)
+    }
+
+    /// The flow has another number now: what the old one counted goes to the new one.
+    pub fn replace(&mut self, old: FlowId, new: FlowId, flow: Installed) {
+        self.replaced.insert(old, new);
+        self.insert(new, flow);
+    }
+
+    /// The final statistics of a flow that was removed or replaced.
+    pub fn settle(&mut self, removed: RemovedFlow) {
+        let Some(mut id) = self.replaced.remove(&removed.id) else { return };
+        while let Some(next) = self.replaced.get(&id) {
+            id = *next;
+        }
+        if let Some(flow) = self.by_id.get_mut(&id) {
+            flow.base = sum(flow.base, removed.stats);
+        }
     }
 
     /// The flow was translated again with the same result; what it depends on may be others now.
@@ -129,6 +147,16 @@ fn forget(map: &mut ByStation, station: &Station, id: FlowId) {
         if ids.is_empty() {
             map.remove(station);
         }
+    }
+}
+
+/// The two as one flow's statistics.
+pub fn sum(a: FlowStats, b: FlowStats) -> FlowStats {
+    FlowStats {
+        packets: a.packets + b.packets,
+        bytes: a.bytes + b.bytes,
+        used: a.used.max(b.used),
+        tcp_flags: a.tcp_flags | b.tcp_flags,
     }
 }
 

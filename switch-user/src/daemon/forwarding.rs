@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Sender, TrySendError};
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 use switch_common::flow::FlowStats;
 use switch_common::key::FlowKey;
 use switch_dpif::action::{DpAction, DpPort};
@@ -175,13 +174,11 @@ impl Forwarding {
         match self.datapath.put_flow(key, &translation.mask, &actions) {
             Ok(id) => {
                 let flow = Installed {
-                    key: key.masked(&translation.mask),
-                    mask: translation.mask,
                     actions,
                     version,
-                    learns: SmallVec::from_vec(translation.learns),
-                    deps: SmallVec::from_vec(translation.deps),
-                    rules: translation.rules,
+                    learns: translation.learns.into_iter().collect(),
+                    deps: translation.deps.into_iter().collect(),
+                    rules: translation.rules.into_iter().collect(),
                     base: FlowStats::default(),
                     seen_packets: 0,
                     used_at: self.datapath.now_ms(),

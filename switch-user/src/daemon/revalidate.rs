@@ -2,7 +2,7 @@
 //!
 //! * A MAC table entry changed: the flows that looked it up are translated again, at once.
 //! * A new version of the configuration was published: every flow is, in slices, the lock free in between.
-//! * Twice a second every flow's statistics are read: traffic keeps its MAC table entries young, and a flow
+//! * Twice a second (more rarely when there are very many) every flow's statistics are read: traffic keeps its MAC table entries young, and a flow
 //!   without any goes after `max_idle` (sooner when the table is over its limit).
 //!
 //! A flow is corrected in place if only its actions are others now; if its translation asks for bits that its
@@ -10,12 +10,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 use hashbrown::HashSet;
-use smallvec::SmallVec;
-use switch_common::flow::FlowStats;
 use switch_common::key::FlowMask;
 use switch_dpif::action::DpAction;
 use switch_dpif::datapath::FlowId;
@@ -24,8 +22,12 @@ use switch_ofproto::mac::{Change, MacChange};
 use super::flows::Installed;
 use super::forwarding::Forwarding;
 
-/// Time between two sweeps.
+/// Time between two sweeps, if they are short.
 const SWEEP: Duration = Duration::from_millis(500);
+/// A sweep is followed by a pause of so many times its length: it takes a twentieth of a CPU at most.
+const SWEEP_SHARE: u32 = 20;
+/// But not longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Flows handled while the lock is held once.
 const SLICE: usize = 256;
 /// Sweeps between two orderings of the masks.
@@ -60,9 +62,9 @@ impl Revalidator {
     /// Works until `stop` is set.
     pub fn run(self, stop: &AtomicBool) {
         let mut sweeps = 0u64;
-        let mut next_sweep = std::time::Instant::now() + SWEEP;
+        let mut next_sweep = Instant::now() + SWEEP;
         while !stop.load(Ordering::Relaxed) {
-            let wait = next_sweep.saturating_duration_since(std::time::Instant::now());
+            let wait = next_sweep.saturating_duration_since(Instant::now());
             select! {
                 recv(self.changed) -> change => match change {
                     Ok(change) => self.follow_macs(change),
@@ -76,14 +78,16 @@ impl Revalidator {
             if overflowed || self.passes.conforming.load(Ordering::Acquire) != version {
                 self.revalidate_all(version);
             }
-            if std::time::Instant::now() >= next_sweep {
+            if Instant::now() >= next_sweep {
+                let begun = Instant::now();
                 self.sweep();
                 self.collect_removed();
+                let pause = (begun.elapsed() * SWEEP_SHARE).clamp(SWEEP, LONGEST_PAUSE);
                 sweeps += 1;
                 if sweeps.is_multiple_of(SWEEPS_PER_SORT) {
                     self.forwarding.datapath.sort_masks();
                 }
-                next_sweep = std::time::Instant::now() + SWEEP;
+                next_sweep = Instant::now() + pause;
             }
         }
     }
@@ -128,12 +132,13 @@ impl Revalidator {
         forwarding.counters.revalidations.fetch_add(1, Ordering::Relaxed);
         for _ in 0..ATTEMPTS {
             let Some(flow) = forwarding.flows.lock().get(id).cloned() else { return };
+            let Some(dump) = forwarding.datapath.flow(id) else { return };
             if !flow.learns.iter().all(|lesson| forwarding.is_here(lesson)) {
                 // Its packets teach a place that the address has left: one of them has to say so again.
                 break;
             }
             let view = forwarding.view.load();
-            let translation = forwarding.translate(&view, &flow.key);
+            let translation = forwarding.translate(&view, &dump.key);
             let mut flows = forwarding.flows.lock();
             if !forwarding.still_true(view.network.version(), &translation.deps) {
                 continue;
@@ -141,28 +146,27 @@ impl Revalidator {
             if flows.get(id).is_none() {
                 return;
             }
-            if needs_more_bits(&flow.mask, &translation.mask) {
+            if needs_more_bits(&dump.mask, &translation.mask) {
                 break;
             }
             let renew = |f: &mut Installed| {
                 f.version = view.network.version();
-                f.learns = SmallVec::from_vec(translation.learns);
-                f.deps = SmallVec::from_vec(translation.deps);
-                f.rules = translation.rules;
+                f.learns = translation.learns.into_iter().collect();
+                f.deps = translation.deps.into_iter().collect();
+                f.rules = translation.rules.into_iter().collect();
             };
             if flow.actions[..] == translation.actions[..] {
                 flows.renew(id, renew);
                 return;
             }
             let actions: Arc<[DpAction]> = translation.actions.into();
-            match forwarding.datapath.put_flow(&flow.key, &flow.mask, &actions) {
+            match forwarding.datapath.put_flow(&dump.key, &dump.mask, &actions) {
                 Ok(new_id) => {
                     if let Some(mut new) = flows.remove(id) {
                         new.actions = actions;
-                        new.base = sum(new.base, forwarding.datapath.flow_stats(id).unwrap_or_default());
                         new.seen_packets = 0;
                         renew(&mut new);
-                        flows.insert(new_id, new);
+                        flows.replace(id, new_id, new);
                     }
                     forwarding.counters.corrected.fetch_add(1, Ordering::Relaxed);
                 }
@@ -194,7 +198,9 @@ impl Revalidator {
         let count = forwarding.datapath.flow_count();
         // As Open vSwitch does: over the limit, only what is in use right now stays.
         let max_idle = if count > view.flow_limit { 100 } else { view.max_idle_ms };
-        let ids = forwarding.flows.lock().ids();
+        let mut ids = forwarding.flows.lock().ids();
+        // In the order of the slots, in which the statistics lie.
+        ids.sort_unstable();
         for slice in ids.chunks(SLICE) {
             let mut idle = Vec::new();
             let mut taught = Vec::new();
@@ -227,23 +233,17 @@ impl Revalidator {
         forwarding.mac_changed(forwarding.macs.expire(forwarding.clock.now_ms()));
     }
 
-    /// Frees what no packet can be using any more.
+    /// Frees what no packet can be using any more, and hands its statistics on.
     fn collect_removed(&self) {
-        self.forwarding.datapath.reap();
+        let removed = self.forwarding.datapath.reap();
+        if !removed.is_empty() {
+            let mut flows = self.forwarding.flows.lock();
+            removed.into_iter().for_each(|flow| flows.settle(flow));
+        }
     }
 }
 
 /// Whether a translation looked at bits that the installed mask leaves open.
 fn needs_more_bits(installed: &FlowMask, wanted: &FlowMask) -> bool {
     installed.words().iter().zip(wanted.words()).any(|(have, want)| want & !have != 0)
-}
-
-/// The two as one flow's statistics.
-pub fn sum(a: FlowStats, b: FlowStats) -> FlowStats {
-    FlowStats {
-        packets: a.packets + b.packets,
-        bytes: a.bytes + b.bytes,
-        used: a.used.max(b.used),
-        tcp_flags: a.tcp_flags | b.tcp_flags,
-    }
 }
