@@ -10,9 +10,10 @@
 //!
 //! The port of an entry stands for its bundle ([`crate::port::Bundle::face`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use crate::bridge::BridgeId;

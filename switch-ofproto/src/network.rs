@@ -1,8 +1,9 @@
 //! All bridges at one moment: what a translation reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use switch_dpif::action::DpPort;
 use thiserror::Error;
 
