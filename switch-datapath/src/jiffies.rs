@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::sys::{self, Instruction, TestRun};
 
-fn now_ns() -> i64 {
+/// `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns` reads as well.
+pub(crate) fn now_ns() -> i64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 

@@ -147,8 +147,7 @@ pub fn admit(limits: &Area<RateLimit>, i: usize, len: u32) -> bool {
     if limit.burst == 0 {
         return true;
     }
-    // `bpf_ktime_get_ns` is the same clock.
-    let now = crate::sys::monotonic_ns();
+    let now = crate::jiffies::now_ns() as u64;
     let state = limits.u64_at(i, offset_of!(RateLimit, tat));
     let cost = limit.cost_of(len, 1);
     let admitted = |tat| switch_common::bucket::admit(tat, now, cost, limit.burst);

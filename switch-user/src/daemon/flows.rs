@@ -26,8 +26,6 @@ pub type Station = (BridgeId, MacKey);
 #[derive(Clone, Debug)]
 pub struct Installed {
     pub actions: Arc<[DpAction]>,
-    /// Version of the configuration that it was translated against last.
-    pub version: u64,
     pub learns: SmallVec<[Learn; 1]>,
     pub deps: SmallVec<[MacDep; 1]>,
     pub rules: SmallVec<[RuleRef; 1]>,

@@ -94,7 +94,7 @@ impl Forwarding {
             }
             let actions: Arc<[DpAction]> = translation.actions.as_slice().into();
             if self.datapath.flow_count() < view.flow_limit {
-                self.install(&mut flows, key, view.network.version(), translation, Arc::clone(&actions));
+                self.install(&mut flows, key, translation, Arc::clone(&actions));
             } else {
                 self.counters.install_failed.fetch_add(1, Ordering::Relaxed);
             }
@@ -163,19 +163,11 @@ impl Forwarding {
         let _ = self.wake.try_send(());
     }
 
-    fn install(
-        &self,
-        flows: &mut Flows,
-        key: &FlowKey,
-        version: u64,
-        translation: Translation,
-        actions: Arc<[DpAction]>,
-    ) {
+    fn install(&self, flows: &mut Flows, key: &FlowKey, translation: Translation, actions: Arc<[DpAction]>) {
         match self.datapath.put_flow(key, &translation.mask, &actions) {
             Ok(id) => {
                 let flow = Installed {
                     actions,
-                    version,
                     learns: translation.learns.into_iter().collect(),
                     deps: translation.deps.into_iter().collect(),
                     rules: translation.rules.into_iter().collect(),

@@ -150,7 +150,6 @@ impl Revalidator {
                 break;
             }
             let renew = |f: &mut Installed| {
-                f.version = view.network.version();
                 f.learns = translation.learns.into_iter().collect();
                 f.deps = translation.deps.into_iter().collect();
                 f.rules = translation.rules.into_iter().collect();
